@@ -1,0 +1,35 @@
+"""Errors the engine raises on purpose: each message tells a person what to do next."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of every deliberate error. `message` is one sentence meant for a person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NoFaceError(EngineError):
+    """A photo or a video shows no face that could be tracked."""
+
+
+class BadMediaError(EngineError):
+    """A file or an upload is not an image, video or sound that can be decoded."""
+
+
+class BackendMissingError(EngineError):
+    """An inference backend was asked for that is not installed here."""
+
+
+class BundleError(EngineError):
+    """A model bundle is missing, damaged, or does not fit this engine."""
+
+
+class UnknownSessionError(EngineError):
+    """No live session has this id."""
+
+
+class PortInUseError(EngineError):
+    """The address to serve on is already taken."""
