@@ -1,0 +1,79 @@
+"""One small interface to every inference run time: a network is run by tensor names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import BackendMissingError
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+class Backend(Protocol):
+    """An opened bundle. Use one backend from one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """The name it was opened by, such as openvino."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """What really computes, such as `OpenVINO 2026.4.1 CPU f32, 2 threads`."""
+        ...
+
+    def run(self, network: str, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+        """Outputs of `network` by tensor name; the first axis of every tensor is the batch.
+
+        The arrays belong to the caller. Raises KeyError for an unknown network or a missing tensor.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the compiled networks."""
+        ...
+
+
+DEFAULT_BACKEND: Final = "openvino"
+
+_OPENERS: Final = {
+    "openvino": ("engine.backends.openvino", "OpenVinoBackend"),
+    "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend"),
+    "pytorch": ("engine.backends.pytorch", "PyTorchBackend"),
+}
+BACKENDS: Final = tuple(_OPENERS)
+"""Names that `open_backend` takes."""
+
+INSTALL_COMMANDS: Final = {
+    "openvino": "pip install openvino",
+    "onnxruntime": "pip install onnxruntime",
+    "pytorch": "pip install torch safetensors",
+}
+
+_PACKAGES: Final = ("openvino", "onnxruntime", "torch", "safetensors")
+
+
+def open_backend(name: str, bundle_dir: Path, *, threads: int | None = None) -> Backend:
+    """Open the bundle in `bundle_dir` with the backend `name`; never another one in its place.
+
+    threads: CPU threads per network, None for the run time's own choice.
+    Raises BackendMissingError (unknown name or package not installed) and BundleError.
+    """
+    if name not in _OPENERS:
+        raise BackendMissingError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    module, factory = _OPENERS[name]
+    try:
+        opener: Callable[[Path, int | None], Backend] = getattr(import_module(module), factory)
+        return opener(bundle_dir, threads)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _PACKAGES:
+            raise
+        raise BackendMissingError(
+            f"backend {name} needs the package {error.name}; install it with: {INSTALL_COMMANDS[name]}"
+        ) from error
