@@ -1,0 +1,506 @@
+"""The `edit_repose` generator: edit the face in the reference's own frame, then re-pose it by geometry.
+
+1. The *editor* warps and repaints a face crop of the reference so that it shows the expression and the mouth
+   of the codes, still at the reference's pose. A second reference (an open mouth with teeth) is warped too.
+2. The *re-poser* predicts depth z and the head/neck blend h of the target view; flow from the target to the
+   reference follows from (z, h, both poses) analytically. The edited picture is warped by it and repaired.
+
+What depends on the identity alone is computed once (`ReferenceEncoder`). Only standard operators are used,
+GridSample in two dimensions, so the generator runs on every backend.
+
+# B batch, C channels, H W pixels; crops are 176 x 144 cut-outs of the 256 px portrait around the face
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcavt.code_space import POSE_SCALE
+from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
+from gcavt.edit_repose_shapes import reference_state_shapes
+
+_EPS = 1e-4
+
+
+class _AdainRelu(torch.autograd.Function):
+    """relu(instance_norm(x) * scale + shift), keeping only what the backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        pixels = x.shape[2] * x.shape[3]
+        mean = x.sum((2, 3)) / pixels
+        variance = (x * x).sum((2, 3)) / pixels - mean * mean
+        rstd = (variance.clamp_min(0) + _EPS).rsqrt()
+        gain = scale * rstd
+        y = torch.addcmul((shift - mean * gain)[:, :, None, None], x, gain[:, :, None, None]).relu_()
+        ctx.save_for_backward(x, y, scale, mean, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, y, scale, mean, rstd = ctx.saved_tensors
+        pixels = x.shape[2] * x.shape[3]
+        dz = torch.ops.aten.threshold_backward(grads[0], y, 0)
+        dshift = dz.sum((2, 3))
+        dscale = ((dz * x).sum((2, 3)) - mean * dshift) * rstd
+        gain = scale * rstd
+        on_x = -gain * rstd * dscale / pixels
+        offset = -gain * dshift / pixels - on_x * mean
+        dx = torch.addcmul(offset[:, :, None, None], x, on_x[:, :, None, None])
+        return torch.addcmul(dx, dz, gain[:, :, None, None]), dscale, dshift
+
+
+def adain_relu(x_BCHW: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
+    """relu(instance_norm(x) * scale + shift); statistics per sample and channel."""
+    if torch.onnx.is_in_onnx_export() or not torch.is_grad_enabled():
+        normed = F.instance_norm(x_BCHW, eps=_EPS)
+        return F.relu(normed * scale_BC[:, :, None, None] + shift_BC[:, :, None, None])
+    result: Tensor = _AdainRelu.apply(x_BCHW, scale_BC, shift_BC)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _upsample_smooth(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def pixel_grid(height: int, width: int) -> Tensor:
+    """Pixel centres (1, 2, H, W): x then y, the first pixel's centre at 0.5."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return torch.stack([x, y])[None]
+
+
+def sample(image_BCHW: Tensor, position_B2HW: Tensor, padding: str = "border") -> Tensor:
+    """Bilinear samples of an image at pixel positions (x, y), as `pixel_grid` counts them."""
+    height, width = image_BCHW.shape[2:]
+    x = position_B2HW[:, 0] * (2.0 / width) - 1.0
+    y = position_B2HW[:, 1] * (2.0 / height) - 1.0
+    grid = torch.stack([x, y], -1)
+    return F.grid_sample(image_BCHW, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def rotation_matrix(degrees_B3: Tensor) -> Tensor:
+    """(B, 3, 3) head rotation of (pitch, yaw, roll): roll about z after yaw about y after pitch about x."""
+    cos, sin = torch.cos(degrees_B3 * (math.pi / 180)), torch.sin(degrees_B3 * (math.pi / 180))
+    one, zero = torch.ones_like(cos[:, 0]), torch.zeros_like(cos[:, 0])
+    about_x = [one, zero, zero, zero, cos[:, 0], -sin[:, 0], zero, sin[:, 0], cos[:, 0]]
+    about_y = [cos[:, 1], zero, sin[:, 1], zero, one, zero, -sin[:, 1], zero, cos[:, 1]]
+    about_z = [cos[:, 2], -sin[:, 2], zero, sin[:, 2], cos[:, 2], zero, zero, zero, one]
+    x, y, z = (torch.stack(m, 1).reshape(-1, 3, 3) for m in (about_x, about_y, about_z))
+    return z @ y @ x
+
+
+class HeadGeometry(nn.Module):
+    """Where a pixel of the target view lies in the reference view, given depth and head/neck blend."""
+
+    grid: Tensor
+    pivot: Tensor
+
+    def __init__(self, config: EditReposeGeneratorConfig, image_px: int, map_px: int) -> None:
+        super().__init__()
+        self.image_px = image_px
+        self.distance = config.camera_distance
+        self.height = config.camera_height
+        self.focal_px = config.focal_ratio * image_px
+        self.register_buffer("grid", pixel_grid(map_px, map_px) * (image_px / map_px), persistent=False)
+        self.register_buffer("pivot", torch.tensor(config.pivot), persistent=False)
+
+    def forward(self, depth_blend_B2HW: Tensor, target_pose_B6: Tensor, reference_pose_B6: Tensor) -> Tensor:
+        """Position (B, 2, H, W) in the reference, in pixels of the full image.
+
+        Channel 0 is depth z in head units (towards the camera positive), channel 1 how far the point follows
+        the head (1) rather than the body (0). Poses are degrees and head units.
+        """
+        batch, _, height, width = depth_blend_B2HW.shape
+        half = self.image_px / 2
+        z = depth_blend_B2HW[:, :1].clamp(-1.5, 2.5)
+        follow = depth_blend_B2HW[:, 1:2].clamp(0, 1).reshape(batch, 1, -1)
+        scale = (self.distance - z) / self.focal_px
+        x = (self.grid[:, :1] - half) * scale
+        y = self.height - (self.grid[:, 1:] - half) * scale
+        origin = self.pivot + target_pose_B6[:, 3:]
+        point = torch.cat([x, y, z], 1).reshape(batch, 3, -1) - origin[:, :, None]
+        target = rotation_matrix(target_pose_B6[:, :3])
+        reference = rotation_matrix(reference_pose_B6[:, :3])
+        trace = target[:, 0, 0] + target[:, 1, 1] + target[:, 2, 2]
+        cos_angle = ((trace - 1) / 2)[:, None, None]
+        straight = (1 - follow) * point + follow * (target.transpose(1, 2) @ point)
+        straight = straight / (1 - 2 * follow * (1 - follow) * (1 - cos_angle))
+        moved = (1 - follow) * straight + follow * (reference @ straight)
+        moved = moved + (self.pivot + reference_pose_B6[:, 3:])[:, :, None]
+        per_unit = self.focal_px / (self.distance - moved[:, 2:])
+        u = half + moved[:, :1] * per_unit
+        v = half - (moved[:, 1:2] - self.height) * per_unit
+        return torch.cat([u, v], 1).reshape(batch, 2, height, width)
+
+
+def _conv_norm(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class ReferenceEncoder(nn.Module):
+    """Everything the generator needs of the portraits; run once per identity."""
+
+    def __init__(self, config: GcavtConfig) -> None:
+        super().__init__()
+        generator = config.generator
+        assert isinstance(generator, EditReposeGeneratorConfig)
+        self.crop_size = (generator.crop_height_px, generator.crop_width_px)
+        fine, half, quarter, eighth = generator.editor_channels
+        self.editor_1 = _conv_norm(6, fine)
+        self.editor_2 = nn.Sequential(nn.AvgPool2d(2), _conv_norm(fine, half), _conv_norm(half, half))
+        self.editor_4 = nn.Sequential(nn.AvgPool2d(2), _conv_norm(half, quarter), _conv_norm(quarter, quarter))
+        self.editor_8 = nn.Sequential(nn.AvgPool2d(2), _conv_norm(quarter, eighth), _conv_norm(eighth, eighth))
+        # the parts of the editor's decoder that see only the reference
+        self.skip_2 = nn.Conv2d(half, half, 3, 1, 1)
+        self.skip_4 = nn.Conv2d(quarter, quarter, 3, 1, 1)
+        maps = generator.reference_channels
+        self.map_4 = nn.Sequential(_conv_norm(3, 16, 2), _conv_norm(16, maps[0], 2), _conv_norm(maps[0], maps[0]))
+        self.map_8 = nn.Sequential(_conv_norm(maps[0], maps[1], 2), _conv_norm(maps[1], maps[1]))
+        self.map_16 = nn.Sequential(_conv_norm(maps[1], maps[2], 2), _conv_norm(maps[2], maps[2]))
+        self.register_buffer("crop_grid", pixel_grid(*self.crop_size), persistent=False)
+
+    crop_grid: Tensor
+
+    def crop(self, image_BCHW: Tensor, origin_B2: Tensor) -> Tensor:
+        """The face crop whose top left pixel is `origin` (x, y)."""
+        return sample(image_BCHW, self.crop_grid + origin_B2[:, :, None, None])
+
+    def encode_crops(self, crops_B6HW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Editor features at 1/1, 1/2, 1/4 and 1/8 of the crop."""
+        x1 = self.editor_1(crops_B6HW)
+        x2 = self.editor_2(x1)
+        x4 = self.editor_4(x2)
+        return x1, self.skip_2(x2), self.skip_4(x4), self.editor_8(x4)
+
+    def encode_maps(self, primary_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Appearance maps at 1/4, 1/8 and 1/16 of the portrait, for the re-poser."""
+        map_4 = self.map_4(primary_B3HW)
+        map_8 = self.map_8(map_4)
+        return map_4, map_8, self.map_16(map_8)
+
+    def forward(self, primary_image: Tensor, secondary_image: Tensor, crop_origin: Tensor) -> tuple[Tensor, ...]:
+        """The reference state, in the order of `reference_state_shapes`.
+
+        Both images are (B, 3, 256, 256) in [0, 1] on black; give the primary twice where there is one photo.
+        crop_origin (B, 4) is x, y of the primary's crop, then of the secondary's, in whole pixels.
+        """
+        crops = torch.cat(
+            [self.crop(primary_image, crop_origin[:, :2]), self.crop(secondary_image, crop_origin[:, 2:])], 1
+        )
+        return (primary_image, crops, *self.encode_crops(crops), *self.encode_maps(primary_image))
+
+
+class _DecoderBlock(nn.Module):
+    """Convolution, then AdaIN and ReLU, twice; the first convolution runs before the upsampling."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.channels = channels_out
+        self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, 1, 1, bias=False)
+        self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+
+    @property
+    def affine_count(self) -> int:
+        return 4 * self.channels
+
+    def forward(self, x: Tensor, affine: Tensor, skip: Tensor | None = None) -> Tensor:
+        shift_1, scale_1, shift_2, scale_2 = affine.split(self.channels, 1)
+        y = self.conv_1(x)
+        if skip is not None:
+            y = _upsample(y) + skip
+        y = self.conv_2(adain_relu(y, scale_1 + 1, shift_1))
+        return adain_relu(y, scale_2 + 1, shift_2)
+
+
+class Edit(NamedTuple):
+    """What the editor decided, at the crop's full size; positions and flow in pixels."""
+
+    flow: Tensor
+    """(B, 2, H, W) from the edited crop to the primary's crop."""
+    secondary_flow: Tensor
+    """(B, 2, H, W) to the secondary's crop."""
+    secondary_weight: Tensor
+    """(B, 1, H, W) share of the secondary in the warped picture."""
+    paint: Tensor
+    """(B, 3, H, W) newly painted colours."""
+    paint_weight: Tensor
+    """(B, 1, H, W) share of the paint."""
+
+
+class Editor(nn.Module):
+    """Expression and content codes -> an edit of the reference crop, at the reference's pose."""
+
+    feather: Tensor
+    grid: Tensor
+
+    def __init__(self, config: GcavtConfig) -> None:
+        super().__init__()
+        generator = config.generator
+        assert isinstance(generator, EditReposeGeneratorConfig)
+        fine, half, quarter, eighth = generator.editor_channels
+        self.decode_8 = _DecoderBlock(eighth, eighth)
+        self.decode_4 = _DecoderBlock(eighth, quarter)
+        self.decode_2 = _DecoderBlock(quarter, half)
+        self.counts = [b.affine_count for b in (self.decode_8, self.decode_4, self.decode_2)]
+        self.affine = nn.Sequential(
+            nn.Linear(config.expression_dim + config.content_dim, 256), nn.ReLU(), nn.Linear(256, sum(self.counts))
+        )
+        self.flow_4 = nn.Conv2d(quarter, 4, 3, 1, 1)
+        self.flow_2 = nn.Conv2d(half, 4, 3, 1, 1)
+        self.reduce = nn.Conv2d(half, fine, 1)
+        self.head = nn.Conv2d(fine, 9, 3, 1, 1)
+        last = self.affine[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, 0, 0.02)
+        nn.init.zeros_(last.bias)
+        for conv in (self.flow_4, self.flow_2, self.head):
+            nn.init.zeros_(conv.weight)
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+        height, width = generator.crop_height_px, generator.crop_width_px
+        self.register_buffer("feather", _feather(height, width, 10), persistent=False)
+        self.register_buffer("grid", pixel_grid(height, width), persistent=False)
+
+    def forward(
+        self,
+        expression_code: Tensor,
+        content_code: Tensor,
+        crops: Tensor,
+        features: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> Edit:
+        affine = self.affine(torch.cat([expression_code, content_code], 1)).split(self.counts, 1)
+        full, half, quarter, eighth = features
+        y8 = self.decode_8(eighth, affine[0])
+        y4 = self.decode_4(y8, affine[1], quarter)
+        y2 = self.decode_2(y4, affine[2], half)
+        flow = _upsample_smooth(self.flow_4(y4)) + self.flow_2(y2)
+        head = self.head(F.relu(_upsample_smooth(self.reduce(y2)) + full))
+        flow = (_upsample_smooth(flow) + head[:, :4] * 0.5) * self.feather
+        mean = crops[:, :3].mean((2, 3), keepdim=True)
+        return Edit(
+            flow=flow[:, :2],
+            secondary_flow=flow[:, 2:],
+            secondary_weight=torch.sigmoid(head[:, 4:5] - 1) * self.feather,
+            paint=(mean + 0.5 * head[:, 6:9]).clamp(-0.1, 1.1),
+            paint_weight=torch.sigmoid(head[:, 5:6] - 2) * self.feather,
+        )
+
+    def compose(self, crops: Tensor, edit: Edit) -> Tensor:
+        """The edited crop (B, 3, H, W)."""
+        first = sample(crops[:, :3], self.grid + edit.flow)
+        second = sample(crops[:, 3:], self.grid + edit.secondary_flow)
+        warped = first + edit.secondary_weight * (second - first)
+        return warped + edit.paint_weight * (edit.paint - warped)
+
+
+def _feather(height: int, width: int, margin_px: int) -> Tensor:
+    """1 inside, falling to 0 at the border over margin_px, so that a pasted crop leaves no seam."""
+    y = torch.arange(height) + 0.5
+    x = torch.arange(width) + 0.5
+    rows = torch.minimum(y, height - y)[:, None]
+    columns = torch.minimum(x, width - x)[None]
+    return (torch.minimum(rows, columns) / margin_px).clamp(max=1)[None, None]
+
+
+class _ReposerBlock(nn.Module):
+    """AdaIN, ReLU, convolution, [nearest x2], AdaIN, ReLU, convolution, plus a skip."""
+
+    def __init__(self, channels_in: int, channels_out: int, upsample: bool) -> None:
+        super().__init__()
+        self.channels_in, self.channels_out, self.upsample = channels_in, channels_out, upsample
+        self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, 1, 1, bias=False)
+        self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+        nn.init.normal_(self.conv_2.weight, 0, 0.5 / math.sqrt(9 * channels_out))
+
+    @property
+    def affine_count(self) -> int:
+        return 2 * (self.channels_in + self.channels_out)
+
+    def forward(self, x: Tensor, affine: Tensor) -> Tensor:
+        sizes = [self.channels_in, self.channels_in, self.channels_out, self.channels_out]
+        shift_1, scale_1, shift_2, scale_2 = affine.split(sizes, 1)
+        y = self.conv_1(adain_relu(x, scale_1 + 1, shift_1))
+        skip = self.skip(x)
+        if self.upsample:
+            y, skip = _upsample(y), _upsample(skip)
+        result: Tensor = self.conv_2(adain_relu(y, scale_2 + 1, shift_2)) + skip
+        return result
+
+
+class Repose(NamedTuple):
+    """What the re-poser puts out, with the geometry that training supervises."""
+
+    image: Tensor
+    """(B, 3, 256, 256), multiplied by the mask."""
+    mask: Tensor
+    """(B, 1, 256, 256) in [0, 1]."""
+    depth_blend_64: Tensor
+    """(B, 2, 64, 64) depth and head/neck blend of the target view."""
+    depth_blend_128: Tensor
+    """(B, 2, 128, 128)."""
+    position_128: Tensor
+    """(B, 2, 128, 128) where each target pixel lies in the reference, in pixels of the full image."""
+
+
+class Reposer(nn.Module):
+    """Edited picture + pose -> the target view."""
+
+    def __init__(self, config: GcavtConfig) -> None:
+        super().__init__()
+        generator = config.generator
+        assert isinstance(generator, EditReposeGeneratorConfig)
+        widths, maps = generator.reposer_channels, generator.reference_channels
+        side = config.image_px
+        self.constant = nn.Parameter(torch.randn(1, widths[0], side // 32, side // 32) * 0.3)
+        self.enter = nn.Conv2d(maps[2], widths[0], 1)
+        blocks = [_ReposerBlock(widths[0], widths[0], False)]
+        blocks += [_ReposerBlock(widths[i], widths[i + 1], True) for i in range(4)]
+        self.blocks = nn.ModuleList(blocks)
+        self.counts = [b.affine_count for b in blocks] + [2 * widths[4]]
+        codes = config.identity_dim + config.pose_dim + 6 + config.expression_dim + config.content_dim
+        self.affine = nn.Sequential(nn.Linear(codes, 256), nn.ReLU(), nn.Linear(256, sum(self.counts)))
+        prior_px = side // 8
+        self.prior = nn.Sequential(
+            nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2 * prior_px**2)
+        )
+        self.prior_px = prior_px
+        self.depth_32 = nn.Conv2d(widths[2], 2, 3, 1, 1)
+        self.depth_64 = nn.Conv2d(widths[3], 2, 3, 1, 1)
+        self.depth_128 = nn.Conv2d(widths[4], 4, 3, 1, 1)
+        self.warped_32 = nn.Conv2d(maps[1], widths[2], 1)
+        self.warped_64 = nn.Conv2d(maps[0], widths[3], 1)
+        self.warped_128 = nn.Conv2d(3, widths[4], 3, 1, 1)
+        self.reduce = nn.Conv2d(widths[4], 8, 1)
+        self.out = nn.Conv2d(8 + 3, 5, 3, 1, 1)
+        self.geometry_32 = HeadGeometry(generator, side, side // 8)
+        self.geometry_64 = HeadGeometry(generator, side, side // 4)
+        self.geometry_128 = HeadGeometry(generator, side, side // 2)
+        for layer, std in ((self.affine[2], 0.02), (self.prior[4], 0.01), (self.out, 0.02)):
+            assert isinstance(layer, nn.Linear | nn.Conv2d)
+            nn.init.normal_(layer.weight, 0, std)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        for conv in (self.depth_32, self.depth_64, self.depth_128):
+            nn.init.zeros_(conv.weight)
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+        self.register_buffer("pose_scale", torch.from_numpy(POSE_SCALE.copy()), persistent=False)
+        self.register_buffer("image_grid", pixel_grid(side, side), persistent=False)
+
+    pose_scale: Tensor
+    image_grid: Tensor
+
+    def set_mean_geometry(self, depth_blend_2HW: Tensor) -> None:
+        """Start the geometry from the data set's mean depth and blend (2, 32, 32)."""
+        last = self.prior[4]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.copy_(depth_blend_2HW.reshape(-1))
+
+    def forward(
+        self,
+        edited_B3HW: Tensor,
+        maps: tuple[Tensor, Tensor, Tensor],
+        identity_code: Tensor,
+        pose_code: Tensor,
+        expression_code: Tensor,
+        content_code: Tensor,
+        reference_pose: Tensor,
+    ) -> Repose:
+        target_pose = pose_code[:, :6] * self.pose_scale
+        reference_code = reference_pose / self.pose_scale
+        codes = torch.cat([identity_code, pose_code, reference_code, expression_code, content_code], 1)
+        affine = self.affine(codes).split(self.counts, 1)
+        depth = self.prior(pose_code[:, :6]).reshape(-1, 2, self.prior_px, self.prior_px)
+        map_4, map_8, map_16 = maps
+        x = self.constant + F.adaptive_avg_pool2d(self.enter(map_16), self.constant.shape[-1])
+        for block, values in zip(self.blocks[:3], affine[:3], strict=True):
+            x = block(x, values)
+        depth = depth + self.depth_32(x) * 0.2
+        x = x + self.warped_32(sample(map_8, self.geometry_32(depth, target_pose, reference_pose) / 8))
+        x = self.blocks[3](x, affine[3])
+        depth_64 = _upsample_smooth(depth) + self.depth_64(x) * 0.2
+        x = x + self.warped_64(sample(map_4, self.geometry_64(depth_64, target_pose, reference_pose) / 4))
+        x = self.blocks[4](x, affine[4])
+        refine = self.depth_128(x)
+        depth_128 = _upsample_smooth(depth_64) + refine[:, :2] * 0.1
+        position = self.geometry_128(depth_128, target_pose, reference_pose) + refine[:, 2:]
+        flow = position - self.geometry_128.grid
+        warped = sample(edited_B3HW, self.image_grid + _upsample_smooth(flow))
+        shift, scale = affine[-1].chunk(2, 1)
+        x = adain_relu(x + self.warped_128(F.avg_pool2d(warped, 2)), scale + 1, shift)
+        out = self.out(torch.cat([_upsample_smooth(self.reduce(x)), warped], 1))
+        mask = torch.sigmoid(out[:, 3:4] * 2)
+        keep = torch.sigmoid(out[:, 4:] + 2)
+        painted = torch.tanh(out[:, :3]) * 0.75 + 0.5
+        rgb = painted + keep * (warped - painted)
+        return Repose(rgb * mask, mask, depth_64, depth_128, position)
+
+
+class EditReposeGenerator(nn.Module):
+    """Four codes and the reference state in, image and mask out. Lite's default member."""
+
+    def __init__(self, config: GcavtConfig) -> None:
+        super().__init__()
+        self.reference_encoder = ReferenceEncoder(config)
+        self.editor = Editor(config)
+        self.reposer = Reposer(config)
+        self.state_names = tuple(reference_state_shapes(config))
+        side = config.image_px
+        self.register_buffer("image_grid", pixel_grid(side, side), persistent=False)
+
+    image_grid: Tensor
+
+    def paste(self, primary: Tensor, change_BCHW: Tensor, origin_B2: Tensor) -> Tensor:
+        """Add the change of a crop to the portrait it was cut from."""
+        position = self.image_grid - origin_B2[:, :, None, None]
+        return primary + sample(change_BCHW, position, padding="zeros")
+
+    def edit(
+        self, expression_code: Tensor, content_code: Tensor, crop_origin: Tensor, state: tuple[Tensor, ...]
+    ) -> Tensor:
+        """The portrait (B, 3, 256, 256) with the face of the codes, at the reference's pose."""
+        primary, crops = state[0], state[1]
+        edit = self.editor(expression_code, content_code, crops, state[2:6])
+        change = self.editor.compose(crops, edit) - crops[:, :3]
+        return self.paste(primary, change, crop_origin[:, :2])
+
+    def forward(
+        self,
+        identity_code: Tensor,
+        pose_code: Tensor,
+        expression_code: Tensor,
+        content_code: Tensor,
+        reference_pose: Tensor,
+        crop_origin: Tensor,
+        *state: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Image (B, 3, 256, 256) in [0, 1] on black, and mask (B, 1, 256, 256).
+
+        reference_pose (B, 6) in degrees and head units; `state` as `ReferenceEncoder` returns it.
+        """
+        edited = self.edit(expression_code, content_code, crop_origin, state)
+        result = self.reposer(
+            edited,
+            (state[6], state[7], state[8]),
+            identity_code,
+            pose_code,
+            expression_code,
+            content_code,
+            reference_pose,
+        )
+        return result.image.clamp(0, 1), result.mask
