@@ -71,10 +71,11 @@ class EditReposeGeneratorConfig:
     """Reference maps at 1/4, 1/8 and 1/16 of the portrait."""
     reposer_channels: tuple[int, int, int, int, int] = (128, 112, 80, 40, 24)
     """Re-poser feature channels at 8, 16, 32, 64 and 128 px."""
-    focal_ratio: float = 3.35
-    """Focal length over image side of the camera that the pose code speaks of."""
+    focal_ratio: float = 3.15
+    """Focal length over image side of the camera that the pose code speaks of: with this and the height below
+    a frontal head at translation 0 fills the frame as the face crop (box x 1.8) cuts it."""
     camera_distance: float = 11.0
-    camera_height: float = 7.12
+    camera_height: float = 6.99
     """Height of the optical axis, in head units (1 unit = 1 dm of a life-size head)."""
     pivot: tuple[float, float, float] = (0.0, 6.75, 0.25)
     """Point about which the head turns."""
@@ -153,7 +154,7 @@ class GcavtConfig:
 
     @classmethod
     def tiny(cls) -> GcavtConfig:
-        """A few thousand parameters, 256 px: shapes and code paths of `paper` at test speed."""
+        """Shapes and code paths of `paper` at test speed, still 256 px; nearly all of it is MobileNetV2."""
         return cls(
             name="tiny",
             identity=IdentityEncoderConfig(
@@ -188,9 +189,13 @@ class GcavtConfig:
             "generator": kinds[kind],
             "discriminator": DiscriminatorConfig,
         }
+        missing = sorted(set(parts) - set(values))
+        if missing:
+            raise ValueError(f"missing key in model config: {', '.join(missing)}")
         for key, part in parts.items():
             values[key] = _from_dict(part, values[key], key)
-        return _from_dict(cls, values, "model")
+        config: GcavtConfig = _from_dict(cls, values, "model")
+        return config
 
 
 def _from_dict(part: type[Any], values: dict[str, Any], where: str) -> Any:
