@@ -1,0 +1,121 @@
+"""Counterfactual triples on disk: (reference, the reference edited, the target), all of one rendered identity.
+
+The edited picture shows the target's expression and mouth at the reference's pose; the target shows them at a
+new pose. No video offers such pairs; a renderer does. Arrays are memory-mapped, a folder `part_NN` per writer.
+
+# R references, T triples; images RGB uint8; positions in pixels of the 256 px frame, first pixel's centre at 0.5
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+REFERENCE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
+    "reference_image": ((256, 256, 3), "uint8"),
+    "reference_second": ((256, 256, 3), "uint8"),
+    "reference_pose": ((6,), "float32"),
+    "reference_origin": ((4,), "int32"),
+    "reference_landmarks": ((68, 2), "float32"),
+    "reference_identity": ((), "int32"),
+}
+TRIPLE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
+    "reference": ((), "int32"),
+    "edited": ((176, 144, 3), "uint8"),
+    "flow": ((88, 72, 2), "float16"),
+    "visible": ((88, 72), "uint8"),
+    "target": ((256, 256, 3), "uint8"),
+    "alpha": ((256, 256), "uint8"),
+    "depth": ((128, 128), "float16"),
+    "blend": ((128, 128), "uint8"),
+    "pose": ((6,), "float32"),
+    "expression": ((52,), "float32"),
+    "mouth": ((52,), "float32"),
+    "landmarks": ((68, 2), "float32"),
+}
+NO_DEPTH = -9.0
+"""Depth of a background pixel."""
+
+
+@dataclass(frozen=True)
+class TriplesPart:
+    """One writer's arrays."""
+
+    references: dict[str, NDArray[np.generic]]
+    triples: dict[str, NDArray[np.generic]]
+
+
+class Triples:
+    """All parts of a data set as one: `reference(key, i)` and `triple(key, i)` gather rows by index arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        done = sorted(folder.glob("part_*/done.json"))
+        if not done:
+            raise FileNotFoundError(f"no finished part in {folder}; run: gcavt train --render {folder}")
+        self._parts = [_open_part(path.parent) for path in done]
+        self.info = [json.loads(path.read_text()) for path in done]
+        self._starts = np.cumsum([0] + [len(p.triples["reference"]) for p in self._parts])
+        self._reference_starts = np.cumsum([0] + [len(p.references["reference_pose"]) for p in self._parts])
+        self.reference_of = np.concatenate(
+            [np.asarray(p.triples["reference"]) + s for p, s in zip(self._parts, self._reference_starts, strict=False)]
+        )
+        self.identity_of_reference = np.concatenate([np.asarray(p.references["reference_identity"]) for p in self._parts])
+        self.identity = self.identity_of_reference[self.reference_of]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def triple(self, key: str, index: NDArray[np.integer]) -> NDArray[np.generic]:
+        """Rows of one of TRIPLE_ARRAYS."""
+        return _gather([p.triples[key] for p in self._parts], self._starts, index)
+
+    def reference(self, key: str, index: NDArray[np.integer]) -> NDArray[np.generic]:
+        """Rows of one of REFERENCE_ARRAYS, by reference index (see `reference_of`)."""
+        return _gather([p.references[key] for p in self._parts], self._reference_starts, index)
+
+    def split(self, held_out_identities: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Triple indices for training and for evaluation; the last identities are held out."""
+        names = np.unique(self.identity_of_reference)
+        held_out = np.isin(self.identity, names[len(names) - held_out_identities :])
+        return np.nonzero(~held_out)[0], np.nonzero(held_out)[0]
+
+
+def _gather(
+    arrays: list[NDArray[np.generic]], starts: NDArray[np.integer], index: NDArray[np.integer]
+) -> NDArray[np.generic]:
+    part = np.searchsorted(starts, index, side="right") - 1
+    return np.stack([arrays[p][i - starts[p]] for p, i in zip(part, index, strict=True)])
+
+
+def _open_part(folder: Path) -> TriplesPart:
+    def load(names: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+
+    return TriplesPart(references=load(REFERENCE_ARRAYS), triples=load(TRIPLE_ARRAYS))
+
+
+def create_part(folder: Path, references: int, triples: int) -> TriplesPart:
+    """Empty arrays on disk for a writer to fill; `finish_part` makes them visible."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def create(names: dict[str, tuple[tuple[int, ...], str]], count: int) -> dict[str, NDArray[np.generic]]:
+        return {
+            name: np.lib.format.open_memmap(
+                str(folder / f"{name}.npy"), mode="w+", dtype=np.dtype(dtype), shape=(count, *shape)
+            )
+            for name, (shape, dtype) in names.items()
+        }
+
+    return TriplesPart(references=create(REFERENCE_ARRAYS, references), triples=create(TRIPLE_ARRAYS, triples))
+
+
+def finish_part(folder: Path, part: TriplesPart, info: dict[str, object]) -> None:
+    """Flush the arrays, then write `done.json`, without which the part does not exist."""
+    for array in (*part.references.values(), *part.triples.values()):
+        assert isinstance(array, np.memmap)
+        array.flush()
+    (folder / "done.json").write_text(json.dumps(info))

@@ -1,0 +1,290 @@
+"""Stages of the edit_repose generator: the editor alone, the re-poser alone, both joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gcavt import code_space
+from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
+from gcavt.edit_repose import EditReposeGenerator, Repose
+from gcavt.model import Gcavt
+from training.datasets.triples import NO_DEPTH, Triples
+from training.objectives.image_losses import (
+    box_mask,
+    eye_boxes,
+    laplacian_l1,
+    mouth_boxes,
+    psnr,
+    region_error,
+    to_tensor,
+    weighted_l1,
+)
+from training.objectives.objective import Batch
+from training.recipes import TrainConfig
+
+HELD_OUT_IDENTITIES = 12
+EVALUATION_TRIPLES = 64
+
+
+class EditReposeStage:
+    """Shared data handling of the three stages."""
+
+    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
+        generator = model_config.generator
+        assert isinstance(generator, EditReposeGeneratorConfig)
+        self.triples = triples
+        self.config = config
+        self.crop_hw = (generator.crop_height_px, generator.crop_width_px)
+        self.identity_px = model_config.identity.input_px
+        self.train_index, held_out = triples.split(HELD_OUT_IDENTITIES)
+        step = max(1, len(held_out) // EVALUATION_TRIPLES)
+        self.evaluation_index = held_out[::step][:EVALUATION_TRIPLES]
+
+    def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        index = np.sort(rng.choice(self.train_index, batch_size))
+        single = rng.random(batch_size) < self.config.single_reference_share
+        return self.batch(index, single)
+
+    def batch(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
+        """The references, codes and crops of some triples; `single` withholds the second reference."""
+        rows = self.triples.reference_of[index]
+        primary = self.triples.reference("reference_image", rows)
+        origin = np.array(self.triples.reference("reference_origin", rows), np.float32)
+        secondary = np.where(
+            single[:, None, None, None], primary, self.triples.reference("reference_second", rows)
+        )
+        origin[single, 2:] = origin[single, :2]
+        landmarks = np.asarray(self.triples.reference("reference_landmarks", rows), np.float32)
+        in_crop = landmarks - origin[:, None, :2]
+        weights = {key: np.asarray(self.triples.triple(key, index)) for key in ("expression", "mouth")}
+        return {
+            "index": index,
+            "primary": to_tensor(primary),
+            "secondary": to_tensor(secondary),
+            "origin": torch.from_numpy(origin),
+            "reference_pose": torch.from_numpy(np.array(self.triples.reference("reference_pose", rows))),
+            "expression_code": torch.from_numpy(code_space.expression_code(weights["expression"])),
+            "content_code": torch.from_numpy(code_space.content_code(weights["mouth"])),
+            "edited": to_tensor(self.triples.triple("edited", index)),
+            "mouth_mask": box_mask(mouth_boxes(in_crop, below_px=22.0), *self.crop_hw),
+            "eye_mask": box_mask(eye_boxes(in_crop), *self.crop_hw),
+        }
+
+    def noisy_codes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Expression and content codes with the noise that encoders will have."""
+        expression, content = batch["expression_code"], batch["content_code"]
+        noise = self.config.code_noise
+        return expression + noise * torch.randn_like(expression), content + noise * torch.randn_like(content)
+
+    def evaluation_batches(self, size: int = 8) -> Iterable[Batch]:
+        for index in np.array_split(self.evaluation_index, max(1, len(self.evaluation_index) // size)):
+            yield self.batch(index, np.zeros(len(index), bool))
+
+
+def _generator(model: nn.Module) -> EditReposeGenerator:
+    generator = cast(Gcavt, model).generator
+    assert isinstance(generator, EditReposeGenerator)
+    return generator
+
+
+def _crop_weight(batch: Batch, config: TrainConfig) -> Tensor:
+    weight: Tensor = 1 + config.mouth_weight * batch["mouth_mask"] + config.eye_weight * batch["eye_mask"]
+    return weight
+
+
+def mean_figures(figures: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(float(np.mean([f[key] for f in figures])), 3) for key in figures[0]}
+
+
+class EditorStage(EditReposeStage):
+    """The reference crop with the target's face, against the exact edited render."""
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        generator = _generator(model)
+        encoder = generator.reference_encoder
+        editors = (encoder.editor_1, encoder.editor_2, encoder.editor_4, encoder.editor_8)
+        return (generator.editor, *editors, encoder.skip_2, encoder.skip_4)
+
+    def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        batch = super().draw(rng, batch_size)
+        batch["flow"] = torch.from_numpy(
+            np.asarray(self.triples.triple("flow", batch["index"]), np.float32)
+        ).permute(0, 3, 1, 2)
+        batch["visible"] = torch.from_numpy(np.asarray(self.triples.triple("visible", batch["index"])) == 2)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        generator = _generator(model)
+        encoder = generator.reference_encoder
+        crops = self.crops(generator, batch)
+        edit = generator.editor(*self.noisy_codes(batch), crops, encoder.encode_crops(crops))
+        output = generator.editor.compose(crops, edit)
+        weight = _crop_weight(batch, self.config)
+        pixel = weighted_l1(output, batch["edited"], weight)
+        flow_weight = F.avg_pool2d(weight, 2) * batch["visible"][:, None].float()
+        gap = (F.avg_pool2d(edit.flow, 2) - batch["flow"]).abs().clamp(max=24)
+        flow = (gap * flow_weight).sum() / flow_weight.sum().clamp_min(1)
+        total = 2 * pixel + laplacian_l1(output, batch["edited"], weight) + 0.15 * flow
+        return total, {"pixel": float(pixel), "flow_px": float(flow)}
+
+    @staticmethod
+    def crops(generator: EditReposeGenerator, batch: Batch) -> Tensor:
+        encoder = generator.reference_encoder
+        origin = batch["origin"]
+        first = encoder.crop(batch["primary"], origin[:, :2])
+        return torch.cat([first, encoder.crop(batch["secondary"], origin[:, 2:])], 1)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        generator = _generator(model)
+        figures = []
+        for batch in self.evaluation_batches():
+            crops = self.crops(generator, batch)
+            features = generator.reference_encoder.encode_crops(crops)
+            edit = generator.editor(batch["expression_code"], batch["content_code"], crops, features)
+            output, target = generator.editor.compose(crops, edit), batch["edited"]
+            change = (output - crops[:, :3]).flatten(1)
+            true_change = (target - crops[:, :3]).flatten(1)
+            figures.append(
+                {
+                    "psnr": psnr(output, target),
+                    "mouth": region_error(output, target, batch["mouth_mask"]),
+                    "mouth_copy": region_error(crops[:, :3], target, batch["mouth_mask"]),
+                    "eyes": region_error(output, target, batch["eye_mask"]),
+                    "eyes_copy": region_error(crops[:, :3], target, batch["eye_mask"]),
+                    "cosine": float(F.cosine_similarity(change, true_change).mean()),
+                }
+            )
+        return mean_figures(figures)
+
+
+class ReposerStage(EditReposeStage):
+    """The target view from the exactly edited reference, with exact depth, blend and flow."""
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        generator = _generator(model)
+        encoder = generator.reference_encoder
+        maps = (encoder.map_4, encoder.map_8, encoder.map_16)
+        return (generator.reposer, *maps, cast(Gcavt, model).identity_encoder)
+
+    def batch(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
+        batch = super().batch(index, single)
+        landmarks = np.asarray(self.triples.triple("landmarks", index), np.float32)
+        depth = np.asarray(self.triples.triple("depth", index), np.float32)
+        blend = np.asarray(self.triples.triple("blend", index), np.float32) / 255
+        batch |= {
+            "target": to_tensor(self.triples.triple("target", index)),
+            "alpha": torch.from_numpy(np.asarray(self.triples.triple("alpha", index), np.float32) / 255)[:, None],
+            "pose_code": torch.from_numpy(code_space.pose_code(self.triples.triple("pose", index))),
+            "depth_blend": torch.from_numpy(np.stack([depth, blend], 1)),
+            "target_mouth": box_mask(mouth_boxes(landmarks), 256, 256),
+            "target_eyes": box_mask(eye_boxes(landmarks), 256, 256),
+        }
+        return batch
+
+    def exact_edit(self, generator: EditReposeGenerator, batch: Batch) -> Tensor:
+        origin = batch["origin"][:, :2]
+        crop = generator.reference_encoder.crop(batch["primary"], origin)
+        return generator.paste(batch["primary"], batch["edited"] - crop, origin)
+
+    def repose(
+        self, model: nn.Module, batch: Batch, edited: Tensor, codes: tuple[Tensor, Tensor]
+    ) -> tuple[Repose, Tensor, Tensor]:
+        """The re-poser's output, with the poses (target code, reference in degrees) it was given."""
+        joined = cast(Gcavt, model)
+        generator = _generator(model)
+        pose_code, reference_pose = batch["pose_code"], batch["reference_pose"]
+        if self.config.pose_noise and model.training:
+            scale = generator.reposer.pose_scale
+            noise = self.config.pose_noise
+            pose_code = pose_code + noise * F.pad(torch.randn_like(pose_code[:, :6]), (0, 6))
+            reference_pose = reference_pose + noise * scale * torch.randn_like(reference_pose)
+        portrait = F.interpolate(batch["primary"], size=(self.identity_px,) * 2, mode="area")
+        identity_code = joined.identity_encoder(portrait)
+        maps = generator.reference_encoder.encode_maps(batch["primary"])
+        result = generator.reposer(edited, maps, identity_code, pose_code, *codes, reference_pose)
+        return result, pose_code, reference_pose
+
+    def image_and_geometry_loss(
+        self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        reposer = _generator(model).reposer
+        target, truth = batch["target"], batch["depth_blend"]
+        weight = 1 + self.config.mouth_weight * batch["target_mouth"] + self.config.eye_weight * batch["target_eyes"]
+        pixel = weighted_l1(result.image, target, weight)
+        image = 2 * pixel + laplacian_l1(result.image, target, weight) + F.l1_loss(result.mask, batch["alpha"])
+        known = (truth[:, :1] > NO_DEPTH + 1).float()
+        coarse = F.avg_pool2d(known, 2)
+        truth_64 = F.avg_pool2d(truth * known, 2) / coarse.clamp_min(0.25)
+        whole = (coarse > 0.9).float()
+        depth = ((result.depth_blend_128 - truth).abs() * known).sum() / known.sum()
+        depth = depth + 0.5 * ((result.depth_blend_64 - truth_64).abs() * whole).sum() / whole.sum()
+        with torch.no_grad():
+            exact = reposer.geometry_128(truth, pose_code[:, :6] * reposer.pose_scale, reference_pose)
+        importance = known * F.avg_pool2d(weight, 2)
+        gap = (result.position_128 - exact).abs().clamp(max=40)
+        flow = (gap * importance).sum() / importance.sum()
+        total = image + depth + 0.05 * flow
+        return total, {"pixel": float(pixel), "depth": float(depth), "flow_px": float(flow)}
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        edited = self.exact_edit(_generator(model), batch)
+        result, pose_code, reference_pose = self.repose(model, batch, edited, self.noisy_codes(batch))
+        return self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        return mean_figures([self._figures(model, b, self.exact_edit(_generator(model), b)) for b in self.evaluation_batches()])
+
+    def _figures(self, model: nn.Module, batch: Batch, edited: Tensor) -> dict[str, float]:
+        codes = batch["expression_code"], batch["content_code"]
+        result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
+        output, target = result.image, batch["target"]
+        reposer = _generator(model).reposer
+        truth = batch["depth_blend"]
+        known = (truth[:, :1] > NO_DEPTH + 1).float()
+        exact = reposer.geometry_128(truth, pose_code[:, :6] * reposer.pose_scale, reference_pose)
+        gap = ((result.position_128 - exact).norm(dim=1, keepdim=True) * known).sum() / known.sum()
+        return {
+            "psnr": psnr(output, target),
+            "all": region_error(output, target, torch.ones_like(result.mask)),
+            "mouth": region_error(output, target, batch["target_mouth"]),
+            "eyes": region_error(output, target, batch["target_eyes"]),
+            "flow_px": float(gap),
+        }
+
+
+class JointStage(ReposerStage):
+    """Editor and re-poser together: what is shipped is what is trained."""
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        return (_generator(model), cast(Gcavt, model).identity_encoder)
+
+    def edited(self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The edited portrait and its crop."""
+        crops = EditorStage.crops(generator, batch)
+        edit = generator.editor(*codes, crops, generator.reference_encoder.encode_crops(crops))
+        crop = generator.editor.compose(crops, edit)
+        return generator.paste(batch["primary"], crop - crops[:, :3], batch["origin"][:, :2]), crop
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        codes = self.noisy_codes(batch)
+        edited, crop = self.edited(_generator(model), batch, codes)
+        weight = 1 + 0.5 * (_crop_weight(batch, self.config) - 1)
+        edit_loss = weighted_l1(crop, batch["edited"], weight) + 0.5 * laplacian_l1(crop, batch["edited"], weight)
+        result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
+        loss, figures = self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+        return loss + edit_loss, figures | {"edit": float(edit_loss)}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        generator = _generator(model)
+        figures = []
+        for batch in self.evaluation_batches():
+            codes = batch["expression_code"], batch["content_code"]
+            figures.append(self._figures(model, batch, self.edited(generator, batch, codes)[0]))
+        return mean_figures(figures)
