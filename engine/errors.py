@@ -33,3 +33,19 @@ class UnknownSessionError(EngineError):
 
 class PortInUseError(EngineError):
     """The address to serve on is already taken."""
+
+
+class BadOfferError(EngineError):
+    """A session description cannot be read, or is not what this address takes."""
+
+
+class UnsupportedOfferError(EngineError):
+    """A session description is sound but asks for media or codecs that are not served here."""
+
+
+class UnknownSourceError(EngineError):
+    """A socket was to be patched to a source, or an identity chosen, that does not exist."""
+
+
+class SessionLimitError(EngineError):
+    """All live sessions that this machine is set to hold are taken."""

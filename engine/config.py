@@ -1,0 +1,85 @@
+"""Every setting of the engine in frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+PRETRAINED_DIR = Path(__file__).resolve().parent.parent / "gcavt" / "pretrained"
+BUILT_IN_CLIP = PRETRAINED_DIR / "clips" / "demo.mp4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEncodingConfig:
+    """How the avatar's video is encoded. The viewer's bandwidth estimate moves the rate within the bounds."""
+
+    codec: Literal["vp8", "h264"] = "vp8"
+    """Offered first. VP8 takes half the CPU of aiortc's H.264 at 256 px (0.7 against 1.4 ms a frame)."""
+    min_bitrate_bps: int = 300_000
+    start_bitrate_bps: int = 1_200_000
+    max_bitrate_bps: int = 2_500_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_bitrate_bps <= self.start_bitrate_bps <= self.max_bitrate_bps:
+            raise ValueError(
+                "bit rates must satisfy 0 < min <= start <= max, got "
+                f"{self.min_bitrate_bps}, {self.start_bitrate_bps}, {self.max_bitrate_bps}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RtcConfig:
+    """The WebRTC side."""
+
+    ice_servers: tuple[str, ...] = ()
+    """STUN or TURN addresses. None by default: an unreachable one costs five seconds per connection."""
+    camera_start_kbps: int = 2_000
+    """What a publishing browser starts with; left alone it starts near 300 and shrinks the picture."""
+    video: VideoEncodingConfig = field(default_factory=VideoEncodingConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformanceConfig:
+    """One live performance."""
+
+    fps: float = 25.0
+    crossfade_ms: int = 200
+    """From one code to the next when a socket is re-patched or its face comes back."""
+    hold_ms: int = 400
+    """How long a socket keeps its last code when its source shows no face, before it eases to idle."""
+    ease_ms: int = 600
+    """How long that easing takes."""
+    delay_sound: bool = True
+    """Hold the sound back by the picture's measured latency, so that both leave in step."""
+    clip: Path = BUILT_IN_CLIP
+    """The built-in driver: a video with sound, or a photo."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps <= 60:
+            raise ValueError(f"fps must be 1 to 60, got {self.fps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Everything `gcavt serve` is told."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    model: str = "lite"
+    """Name of a shipped bundle, or the path of one."""
+    backend: str = "openvino"
+    threads: int | None = None
+    """Inference threads; None leaves it to the backend."""
+    max_sessions: int = 4
+    session_idle_s: float = 60.0
+    """A session that nobody publishes to or watches is ended after this long."""
+    max_upload_bytes: int = 20_000_000
+    performance: PerformanceConfig = field(default_factory=PerformanceConfig)
+    rtc: RtcConfig = field(default_factory=RtcConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port must be 0 to 65535, got {self.port}")
+        if self.max_sessions < 1:
+            raise ValueError(f"max_sessions must be at least 1, got {self.max_sessions}")

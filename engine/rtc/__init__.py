@@ -1,0 +1,1 @@
+"""What aiortc lacks for a live picture: early frames, repeated requests, honest clocks, encoder bounds."""

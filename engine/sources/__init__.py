@@ -1,0 +1,1 @@
+"""Where driving media comes from: a browser's camera and microphone (WHIP), a clip, a photo."""

@@ -1,0 +1,95 @@
+"""A browser's camera and microphone, published by WHIP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import av
+from aiortc import MediaStreamTrack, RTCPeerConnection
+from aiortc.mediastreams import MediaStreamError
+
+from engine.clock import NS_PER_S, MediaClock
+from engine.mailbox import LatestFrame
+from engine.media import AudioChunk
+from engine.rtc.capture_clock import CaptureClock
+from engine.rtc.receiver import make_low_latency
+from engine.sources.source import SOUND_RATE, Arrival, HearSound
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteSource:
+    """Reads the tracks of one peer connection, always, so that nothing can pile up behind them."""
+
+    def __init__(self, connection: RTCPeerConnection, clock: MediaClock, on_sound: HearSound) -> None:
+        self.pictures: LatestFrame[Arrival] = LatestFrame()
+        self._connection = connection
+        self._clock = clock
+        self._on_sound = on_sound
+        self._readers: dict[str, asyncio.Task[None]] = {}
+        self._last_media_ns: int | None = None
+        connection.on("track", self._take_track)
+
+    @property
+    def state(self) -> dict[str, bool]:
+        is_fresh = (
+            self._last_media_ns is not None and self._clock.now_ns() - self._last_media_ns < 2 * NS_PER_S
+        )
+        return {
+            "video": "video" in self._readers,
+            "audio": "audio" in self._readers,
+            "live": is_fresh and not self.is_over,
+        }
+
+    @property
+    def is_over(self) -> bool:
+        return self._connection.connectionState in ("failed", "closed")
+
+    def start(self) -> None:
+        """Nothing to do: reading starts with the tracks."""
+
+    async def close(self) -> None:
+        await self._connection.close()
+        for reader in self._readers.values():
+            reader.cancel()
+        await asyncio.gather(*self._readers.values(), return_exceptions=True)
+
+    def _take_track(self, track: MediaStreamTrack) -> None:
+        receiver = next(r for r in self._connection.getReceivers() if r.track is track)
+        make_low_latency(receiver, self._clock)
+        read = self._read_pictures if track.kind == "video" else self._read_sound
+        self._readers[track.kind] = asyncio.create_task(self._until_ended(read(track), track.kind))
+
+    async def _until_ended(self, reading: asyncio.Future[None], kind: str) -> None:
+        try:
+            await reading
+        except MediaStreamError:
+            logger.info("remote %s track ended", kind)
+
+    async def _read_pictures(self, track: MediaStreamTrack) -> None:
+        capture_clock = CaptureClock()
+        while True:
+            frame = await track.recv()
+            assert isinstance(frame, av.VideoFrame)
+            arrival_ns = self._last_media_ns = self._clock.now_ns()
+            capture_ns = capture_clock.capture_time_ns(_media_time_ns(frame), arrival_ns)
+            self.pictures.put(Arrival(frame, capture_ns, arrival_ns))
+
+    async def _read_sound(self, track: MediaStreamTrack) -> None:
+        capture_clock = CaptureClock()
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SOUND_RATE)
+        while True:
+            frame = await track.recv()
+            assert isinstance(frame, av.AudioFrame)
+            arrival_ns = self._last_media_ns = self._clock.now_ns()
+            # A packet leaves when its last sample is in, so it is its end that the arrival speaks of.
+            duration_ns = frame.samples * NS_PER_S // frame.sample_rate
+            end_ns = capture_clock.capture_time_ns(_media_time_ns(frame) + duration_ns, arrival_ns)
+            for mono in resampler.resample(frame):
+                self._on_sound(AudioChunk(mono.to_ndarray()[0], SOUND_RATE, end_ns - duration_ns))
+
+
+def _media_time_ns(frame: av.VideoFrame | av.AudioFrame) -> int:
+    assert frame.pts is not None and frame.time_base is not None
+    return int(frame.pts * frame.time_base * NS_PER_S)
