@@ -1,0 +1,23 @@
+// Engine -> avatar video element (WHEP).
+
+import { Link } from "./link.js";
+
+/** A link that plays the avatar's picture and sound, as one stream, in `video`. */
+export function watchLink(session, video, onState) {
+  return new Link({
+    session,
+    url: `${session.url}/watch`,
+    prepare(connection) {
+      connection.addTransceiver("video", { direction: "recvonly" });
+      connection.addTransceiver("audio", { direction: "recvonly" });
+      const stream = new MediaStream();
+      connection.addEventListener("track", ({ track, streams }) => {
+        // the engine puts both tracks into one stream, which is what keeps lips and voice together
+        const source = streams[0] ?? stream;
+        if (!streams[0]) stream.addTrack(track);
+        if (video.srcObject !== source) video.srcObject = source;
+      });
+    },
+    onState,
+  });
+}
