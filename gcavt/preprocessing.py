@@ -218,18 +218,15 @@ def crop_face(
     median colour, as in latent-pose-reenactment.
     """
     to_size = _scaled(crop_from_image, size_px / CROP_PX)
-    scale = float(np.sqrt(abs(np.linalg.det(to_size[:, :2]))))
-    # cv2.warpAffine has no area filter: when shrinking, sample a whole multiple and average it down
-    factor = int(np.clip(round(1.0 / max(scale, 1e-6)), 1, 8))
+    scale = _scale_of(to_size)
+    source, from_source = _shrunk_for(image_HWC, to_size, size_px, round(1.0 / max(scale, 1e-3)))
     crop = cv2.warpAffine(
-        image_HWC,
-        _scaled(to_size, float(factor)),
-        (size_px * factor, size_px * factor),
+        source,
+        from_source,
+        (size_px, size_px),
         flags=cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    if factor > 1:
-        crop = cv2.resize(crop, (size_px, size_px), interpolation=cv2.INTER_AREA)
     if fade_outside:
         return _faded(np.asarray(crop, dtype=np.uint8), to_size, image_HWC.shape[:2])
     return np.asarray(crop, dtype=np.uint8)
@@ -271,6 +268,34 @@ def _scaled(matrix_23: Affine, scale: float) -> Affine:
     scaled = matrix_23 * np.float32(scale)
     scaled[:, 2] += np.float32((scale - 1.0) / 2.0)
     return np.asarray(scaled, dtype=np.float32)
+
+
+def _scale_of(matrix_23: Affine) -> float:
+    return float(np.sqrt(abs(np.linalg.det(matrix_23[:, :2]))))
+
+
+def _shrunk_for(image_HWC: Image, to_crop: Affine, size_px: int, factor: int) -> tuple[Image, Affine]:
+    """The part of the image that the crop shows, `factor` times smaller, and the map from it to the crop.
+
+    cv2.warpAffine has no area filter, so that a plain warp of a large face would alias.
+    """
+    if factor <= 1:
+        return image_HWC, to_crop
+    corner = size_px - 0.5
+    corners = np.array([[-0.5, -0.5], [corner, -0.5], [-0.5, corner], [corner, corner]], dtype=np.float32)
+    shown = transform_points(corners, np.asarray(cv2.invertAffineTransform(to_crop), dtype=np.float32))
+    image_wh = np.array([image_HWC.shape[1], image_HWC.shape[0]])
+    low, high = shown.min(axis=0), shown.max(axis=0)
+    # what lies outside is reflected, and the reflection needs as much of the inside
+    margin = max(0.0, float(np.max(-low)), float(np.max(high - image_wh))) + 2 * factor
+    first = (np.clip(np.floor(low - margin), 0, image_wh - factor) // factor * factor).astype(int)
+    blocks = np.maximum((np.clip(np.ceil(high + margin), 0, image_wh) - first) // factor, 1).astype(int)
+    last = first + blocks * factor
+    part = image_HWC[first[1] : last[1], first[0] : last[0]]
+    shrunk = cv2.resize(part, (int(blocks[0]), int(blocks[1])), interpolation=cv2.INTER_AREA)
+    linear = to_crop[:, :2] * factor
+    offset = to_crop[:, :2] @ (first + (factor - 1) / 2.0) + to_crop[:, 2]
+    return np.asarray(shrunk, dtype=np.uint8), np.column_stack([linear, offset]).astype(np.float32)
 
 
 def _faded(crop_HWC: Image, crop_from_image: Affine, image_hw: Sequence[int]) -> Image:
@@ -460,7 +485,7 @@ def mouth_alignment(from_68: Points, to_68: Points, image_px: int = CROP_PX) -> 
     matrix = similarity(from_68[RIGID_POINTS], to_68[RIGID_POINTS])
     gaps = transform_points(from_68[RIGID_POINTS], matrix) - to_68[RIGID_POINTS]
     residual = float(np.sqrt((gaps**2).sum(axis=1)).mean())
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = _scale_of(matrix)
     if residual > ALIGN_MAX_RESIDUAL * image_px or abs(scale - 1.0) > ALIGN_MAX_SCALE_CHANGE:
         return None
     return matrix

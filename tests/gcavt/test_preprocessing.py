@@ -84,15 +84,15 @@ def test_crop_without_scaling_copies_pixels() -> None:
     np.testing.assert_array_equal(pre.crop_face(image, crop_from_image), image[22:278, 72:328])
 
 
-@pytest.mark.parametrize("scale", [0.2, 0.7, 1.6])
+@pytest.mark.parametrize("scale", [0.12, 0.27, 0.7, 1.6])
 @pytest.mark.parametrize("size_px", [256, 128])
 def test_a_disc_lands_where_transform_points_says(scale: float, size_px: int) -> None:
-    image = np.zeros((900, 900, 3), dtype=np.uint8)
-    centre = np.array([[470.0, 430.0]], dtype=np.float32)
-    cv2.circle(image, (470, 430), round(14 / scale), (255, 255, 255), -1)
+    image = np.zeros((1500, 1500, 3), dtype=np.uint8)
+    centre = np.array([[770.0, 730.0]], dtype=np.float32)
+    cv2.circle(image, (770, 730), round(10 / scale), (255, 255, 255), -1)
     side = pre.CROP_PX / scale / pre.BOX_SCALE
     crop_from_image = pre.crop_from_box(
-        np.array([450 - side / 2, 440 - side / 2, 450 + side / 2, 440 + side / 2])
+        np.array([750 - side / 2, 740 - side / 2, 750 + side / 2, 740 + side / 2])
     )
     crop = pre.crop_face(image, crop_from_image, size_px)
     y, x = (axis.mean() for axis in np.nonzero(crop[:, :, 0] > 127))
@@ -110,6 +110,23 @@ def test_outside_the_picture_the_crop_is_reflected_or_faded() -> None:
     np.testing.assert_array_equal(
         pre.crop_face(image, inside), pre.crop_face(image, inside, fade_outside=True)
     )
+
+
+def test_shrinking_a_checkerboard_gives_its_mean_and_not_an_alias() -> None:
+    image = np.zeros((1080, 1920, 3), dtype=np.uint8)
+    image[::2, ::2] = image[1::2, 1::2] = 255
+    crop = pre.crop_face(image, pre.crop_from_box(np.array([700.0, 300.0, 1200.0, 800.0])))
+    np.testing.assert_allclose(crop, 127.5, atol=1)
+
+
+@pytest.mark.parametrize(
+    "box", [(-300, -300, 0, 0), (600, 440, 700, 600), (-900, -900, 2000, 2000), (5, 5, 5, 5)]
+)
+def test_a_box_at_or_beyond_the_border_still_gives_a_crop(box: tuple[int, int, int, int]) -> None:
+    image = noise_image(480, 640)
+    for fade_outside in (False, True):
+        crop = pre.crop_face(image, pre.crop_from_box(np.array(box, float)), fade_outside=fade_outside)
+        assert crop.shape == (256, 256, 3) and crop.max() > 0
 
 
 def test_stable_crop_damps_jitter() -> None:
