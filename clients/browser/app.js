@@ -16,19 +16,20 @@ let session = null;
 let watching = null;
 let publishing = null;
 let stream = null; // camera and microphone, once a person gave them
+let routing = null; // what drives the avatar now, to connect a new session the same way
 let routesPending = 0; // while one is under way, the engine's state is older than what was picked
 
 // --- session ---
 
-/** A new session with its links; what drove the old one drives this one too. */
-async function openSession(sockets) {
+/** A new session with its links; what drove the one before drives this one too. */
+async function openSession() {
   watching?.close();
   publishing?.close();
   session = await Session.open();
   watching = watchLink(session, avatar, showConnection);
   await watching.open();
   if (stream) publish();
-  if (sockets) await route(sockets);
+  if (routing) await route(routing);
 }
 
 async function poll() {
@@ -47,7 +48,10 @@ async function poll() {
 
 async function showState() {
   const state = await session.state();
-  if (routesPending === 0) showRouting(state);
+  if (routesPending === 0) {
+    showRouting(state);
+    routing = { identity: state.identity, ...state.sockets };
+  }
   if (!$("hud").hidden) showFigures($("hud"), state, await meter.read(watching.connection));
 }
 
@@ -67,9 +71,7 @@ async function answerFailure(error) {
 /** What a person picked. Picking the camera or the microphone before it is on turns it on first. */
 async function pick(sockets) {
   try {
-    if (Object.values(sockets).some((source) => source === "camera" || source === "microphone")) {
-      await turnOnCamera();
-    }
+    await turnOnSources(Object.values(sockets));
     await route(sockets);
   } catch (error) {
     showError(captureAdvice(error));
@@ -86,6 +88,16 @@ async function route(sockets) {
 }
 
 // --- camera and microphone ---
+
+async function turnOnSources(sources) {
+  if (sources.includes("camera") || sources.includes("microphone")) await turnOnCamera();
+  if (sources.includes("camera") && stream.getVideoTracks().length === 0) {
+    throw new Error("No camera was found: choose the voice, the clip or idle.");
+  }
+  if (sources.includes("microphone") && stream.getAudioTracks().length === 0) {
+    throw new Error("No microphone was found: choose the camera, the clip or idle.");
+  }
+}
 
 async function turnOnCamera() {
   if (stream) return;
