@@ -14,7 +14,7 @@ _TAPS_OF_PHASE = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0
 
 
 class PhaseConvolution(nn.Module):
-    """Replaces `conv(interpolate(x, scale_factor=2, mode="nearest"))` for an unbiased 3x3 `conv`, padding 1."""
+    """Replaces `conv(interpolate(x, scale_factor=2, mode="nearest"))`, conv 3x3 without bias, padding 1."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
