@@ -12,6 +12,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"can_serve": can_serve, "checks": [asdict(check) for check in checks]}, indent=1))
     else:
         print(table(checks))
+        if any("pip install" in check.remedy for check in checks):
+            print(f"\npip stands for: {sys.executable} -m pip")
         print(
             "\nThe engine can serve here."
             if can_serve
