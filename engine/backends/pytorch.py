@@ -29,7 +29,7 @@ class PyTorchBackend:
     def __init__(self, bundle_dir: Path, threads: int | None = None) -> None:
         import torch  # the engine must start without it
 
-        from gcavt.checkpoint import load_model
+        from gcavt.checkpoint import CheckpointError, load_model
         from trt_build.modules import network_modules
 
         path = bundle_dir / CHECKPOINT_NAME
@@ -38,7 +38,10 @@ class PyTorchBackend:
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-        model = load_model(path).eval().to(self._device)
+        try:
+            model = load_model(path).to(self._device)
+        except CheckpointError as error:
+            raise BundleError(str(error)) from error
         self._specs = engine_specs(model.config)
         self._modules = network_modules(model)
         self.provider = f"PyTorch {torch.__version__}, {self._device}, f32, {torch.get_num_threads()} threads"
