@@ -24,6 +24,14 @@ class LatestFrame(Generic[T]):
         self._item = item
         self._arrived.set()
 
+    @property
+    def has_item(self) -> bool:
+        return self._item is not None
+
+    async def wait(self) -> None:
+        """Return as soon as there is an unread item, leaving it there."""
+        await self._arrived.wait()
+
     def take(self) -> T | None:
         """The unread item, or None at once."""
         item, self._item = self._item, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 
 import av
 from aiortc import MediaStreamTrack, RTCPeerConnection
@@ -61,7 +62,7 @@ class RemoteSource:
         read = self._read_pictures if track.kind == "video" else self._read_sound
         self._readers[track.kind] = asyncio.create_task(self._until_ended(read(track), track.kind))
 
-    async def _until_ended(self, reading: asyncio.Future[None], kind: str) -> None:
+    async def _until_ended(self, reading: Coroutine[None, None, None], kind: str) -> None:
         try:
             await reading
         except MediaStreamError:

@@ -1,0 +1,89 @@
+"""Codes out of driving media: a face in pictures, a voice in sound. Used from the model worker only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.clock import NS_PER_MS, NS_PER_S
+from engine.media import AudioChunk, VideoFrame
+from engine.metrics import StageTimes
+from engine.patch_bay import Code, Socket
+from gcavt.audio import SAMPLE_RATE, VIDEO_FPS, LevelTracker, MelWindow, Resampler, StreamingMel
+from gcavt.preprocessing import StableCrop, crop_face, transform_points
+
+if TYPE_CHECKING:
+    from engine.face_tracker import FaceTracker
+    from engine.puppeteer import Puppeteer
+
+PAUSE_NS = 500 * NS_PER_MS
+"""Sound that was missing for this long starts the voice afresh."""
+
+
+class FaceDriver:
+    """Follows the face of one source from frame to frame and reads its codes."""
+
+    def __init__(self, tracker: FaceTracker, puppeteer: Puppeteer, fps: float) -> None:
+        self._tracker = tracker
+        self._puppeteer = puppeteer
+        self._crop = StableCrop(fps)
+        self._timestamp_ms = 0
+
+    def read(self, frame: VideoFrame, sockets: frozenset[Socket], stages: StageTimes) -> dict[Socket, Code]:
+        """The codes for the sockets that this source feeds; none at all where no face is seen."""
+        # The tracker wants rising timestamps.
+        self._timestamp_ms = max(self._timestamp_ms + 1, frame.capture_time_ns // NS_PER_MS)
+        with stages.measure("track"):
+            face = self._tracker.track(frame.image_HWC, self._timestamp_ms)
+        if face is None:
+            return {}
+        with stages.measure("encode"):
+            height, width = frame.image_HWC.shape[:2]
+            crop_from_image = self._crop.update(face, (height, width))
+            crop_HWC = crop_face(frame.image_HWC, crop_from_image)
+            landmarks_68 = transform_points(face.landmarks_68, crop_from_image)
+            read = {
+                "pose": self._puppeteer.pose_code,
+                "expression": self._puppeteer.expression_code,
+                "mouth": self._puppeteer.content_code,
+            }
+            return {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
+
+    def close(self) -> None:
+        self._tracker.close()
+
+
+class VoiceDriver:
+    """Turns live sound into mouth codes. A code belongs to a moment 120 ms before the newest sound."""
+
+    def __init__(self, puppeteer: Puppeteer) -> None:
+        self._puppeteer = puppeteer
+        self._end_ns: int | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._resampler = Resampler()
+        self._mel = StreamingMel(LevelTracker())
+        self._heard_samples = 0
+
+    def hear(self, chunks: Sequence[AudioChunk], stages: StageTimes) -> tuple[Code, int] | None:
+        """The newest mouth code that these chunks complete, and the time it belongs to, in nanoseconds."""
+        windows: list[MelWindow] = []
+        with stages.measure("encode"):
+            for chunk in chunks:
+                windows += self._windows(chunk)
+            if not windows or self._end_ns is None:
+                return None
+            newest = windows[-1]
+            code = self._puppeteer.content_code_from_mel(newest.mel)
+        frame_samples = newest.video_frame_index * SAMPLE_RATE // VIDEO_FPS
+        since_ns = (self._heard_samples - frame_samples) * NS_PER_S // SAMPLE_RATE
+        return code, self._end_ns - since_ns
+
+    def _windows(self, chunk: AudioChunk) -> list[MelWindow]:
+        if self._end_ns is not None and abs(chunk.capture_time_ns - self._end_ns) > PAUSE_NS:
+            self._start()
+        self._end_ns = chunk.end_time_ns
+        samples_16k = self._resampler.push(chunk.samples, chunk.sample_rate)
+        self._heard_samples += len(samples_16k)
+        return self._mel.push(samples_16k)

@@ -1,0 +1,338 @@
+"""One live performance: its sources, its patch bay, the puppet, its sinks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from engine.clock import NS_PER_MS, NS_PER_S, MediaClock, Ticker
+from engine.config import PerformanceConfig
+from engine.drivers import FaceDriver, VoiceDriver
+from engine.mailbox import BoundedQueue
+from engine.media import AudioChunk
+from engine.metrics import PerformanceMetrics
+from engine.model_worker import ModelWorker
+from engine.patch_bay import PICTURE_SOURCES, SOCKETS, Code, PatchBay, Socket, SocketFade
+from engine.sinks.sink import AvatarFrame, Sink
+from engine.sinks.webrtc import SmoothedLatency
+from engine.sources.remote import RemoteSource
+from engine.sources.source import Arrival, HearSound, Source
+
+if TYPE_CHECKING:
+    from engine.face_tracker import FaceTracker
+    from engine.puppeteer import IdentityState, Puppeteer
+
+logger = logging.getLogger(__name__)
+
+MAX_SOUND_DELAY_NS = 500 * NS_PER_MS
+MAX_WAITING_CHUNKS = 100
+"""Two seconds of 20 ms chunks."""
+STEADY_NS = 200 * NS_PER_MS
+"""A source that spoke within this is waited for when its picture is a little late."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Everything that one tick found, for the worker to make a picture of."""
+
+    tick_ns: int
+    bay: PatchBay
+    identity: IdentityState
+    pictures: dict[str, Arrival]
+    voice: list[AudioChunk]
+
+
+class Puppet:
+    """The worker's side of a performance: from a cue to the finished picture."""
+
+    def __init__(
+        self,
+        puppeteer: Puppeteer,
+        open_tracker: Callable[[], FaceTracker],
+        config: PerformanceConfig,
+        clock: MediaClock,
+        metrics: PerformanceMetrics,
+    ) -> None:
+        self._puppeteer = puppeteer
+        self._open_tracker = open_tracker
+        self._config = config
+        self._clock = clock
+        self._stages = metrics.stages
+        self._start_ns = clock.now_ns()
+        self._faces: dict[str, FaceDriver] = {}
+        self._voice = VoiceDriver(puppeteer)
+        self._fades: dict[Socket, SocketFade] = {
+            socket: SocketFade(
+                crossfade_ms=config.crossfade_ms, hold_ms=config.hold_ms, ease_ms=config.ease_ms
+            )
+            for socket in SOCKETS
+        }
+        self._last_capture_ns = self._start_ns
+
+    def render(self, cue: Cue) -> AvatarFrame:
+        """Read the drivers, mix the codes, generate, and lay the picture out for the encoders."""
+        readings: dict[Socket, Code] = {}
+        for source, arrival in cue.pictures.items():
+            readings |= self._read_face(source, arrival, cue.bay)
+        heard = self._voice.hear(cue.voice, self._stages) if cue.voice else None
+        if heard is not None:
+            readings["mouth"] = heard[0]
+        codes = self._mixed(cue, readings)
+        with self._stages.measure("generate"):
+            image_HWC, _ = self._puppeteer.generate(
+                cue.identity, codes["pose"], codes["expression"], codes["mouth"]
+            )
+        with self._stages.measure("deliver"):
+            yuv420p = np.asarray(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2YUV_I420), np.uint8)
+        capture_ns = self._capture_time_ns(cue, heard[1] if heard is not None else None)
+        return AvatarFrame(yuv420p, capture_ns, cue.tick_ns)
+
+    def close(self) -> None:
+        for face in self._faces.values():
+            face.close()
+        self._faces.clear()
+
+    def _read_face(self, source: str, arrival: Arrival, bay: PatchBay) -> dict[Socket, Code]:
+        self._stages.add("decode_wait", self._clock.now_ns() - arrival.arrival_ns)
+        if source not in self._faces:
+            self._faces[source] = FaceDriver(self._open_tracker(), self._puppeteer, self._config.fps)
+        sockets = bay.sockets_fed_by(source)
+        return self._faces[source].read(arrival.to_video_frame(), sockets, self._stages)
+
+    def _mixed(self, cue: Cue, readings: Mapping[Socket, Code]) -> dict[Socket, Code]:
+        idle = self._puppeteer.idle_codes((cue.tick_ns - self._start_ns) / NS_PER_S)
+        idle_codes: dict[Socket, Code] = {
+            "pose": idle.pose_code,
+            "expression": idle.expression_code,
+            "mouth": idle.content_code,
+        }
+        return {
+            socket: fade.step(
+                cue.bay.source_of(socket), readings.get(socket), idle_codes[socket], cue.tick_ns
+            )
+            for socket, fade in self._fades.items()
+        }
+
+    def _capture_time_ns(self, cue: Cue, voice_ns: int | None) -> int:
+        """When what is shown happened: what moves the mouth decides, for the lips must fit the sound."""
+        leading = next((s for s in (cue.bay.mouth, cue.bay.pose, cue.bay.expression) if s != "idle"), None)
+        period_ns = round(NS_PER_S / self._config.fps)
+        if leading is None:
+            self._last_capture_ns = cue.tick_ns
+        elif leading == "microphone" and voice_ns is not None:
+            self._last_capture_ns = voice_ns
+        elif leading in cue.pictures:
+            self._last_capture_ns = cue.pictures[leading].capture_time_ns
+        else:  # nothing new from there: time goes on as before
+            self._last_capture_ns = min(cue.tick_ns, self._last_capture_ns + period_ns)
+        return self._last_capture_ns
+
+
+class Performance:
+    """On the event loop: takes the newest of every source at each tick, hands it to the worker, delivers.
+
+    Nothing queues anywhere: a tick that comes while the model is busy is skipped, and the next one takes
+    what is newest then.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: MediaClock,
+        config: PerformanceConfig,
+        worker: ModelWorker,
+        puppeteer: Puppeteer,
+        open_tracker: Callable[[], FaceTracker],
+        open_clip: Callable[[HearSound], Source],
+        identity_name: str,
+        identity: IdentityState,
+    ) -> None:
+        self.metrics = PerformanceMetrics.started(clock)
+        self.bay = PatchBay()
+        self.identity_name = identity_name
+        self.failure: str | None = None
+        self._identity = identity
+        self._clock = clock
+        self._config = config
+        self._worker = worker
+        self._puppet = Puppet(puppeteer, open_tracker, config, clock, self.metrics)
+        self._open_clip = open_clip
+        self._sources: dict[str, Source] = {}
+        self._sinks: list[Sink] = []
+        self._voice: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
+        self._sound: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
+        self._latency = SmoothedLatency()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop, and close all sources and sinks."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for sink in self._sinks:
+            await sink.close()
+        for source in self._sources.values():
+            await source.close()
+        self._sinks.clear()
+        self._sources.clear()
+        await self._worker.run(self._puppet.close)
+
+    async def patch(self, changes: Mapping[str, object]) -> None:
+        """Re-route sockets. Raises UnknownSourceError or BadMediaError and leaves everything as it was."""
+        bay = self.bay.patched(changes)
+        needs_clip = bool(bay.sockets_fed_by("clip"))
+        if needs_clip and "clip" not in self._sources:
+            await self._connect("clip", self._open_clip(self.hearer("clip")))
+        self.bay = bay
+        if not needs_clip:
+            await self.disconnect("clip")
+
+    def set_identity(self, name: str, identity: IdentityState) -> None:
+        self.identity_name = name
+        self._identity = identity
+
+    def hearer(self, source: str) -> HearSound:
+        """Where the source of this name has to deliver its sound."""
+        return lambda chunk: self._hear(source, chunk)
+
+    async def publish(self, source: Source) -> None:
+        """Take `source` for the camera and its microphone, in place of an earlier one."""
+        await self._connect("camera", source)
+
+    async def disconnect(self, name: str) -> None:
+        """Close a source; no error if there is none."""
+        source = self._sources.pop(name, None)
+        if source is not None:
+            await source.close()
+
+    async def drop_lost_camera(self) -> None:
+        """Let go of a publisher whose connection has failed."""
+        camera = self._sources.get("camera")
+        if isinstance(camera, RemoteSource) and camera.is_over:
+            await self.disconnect("camera")
+
+    def watch(self, sink: Sink) -> None:
+        self._sinks.append(sink)
+
+    async def unwatch(self, sink: Sink) -> None:
+        if sink in self._sinks:
+            self._sinks.remove(sink)
+            await sink.close()
+
+    @property
+    def is_attended(self) -> bool:
+        """Somebody watches or publishes."""
+        return bool(self._sinks) or "camera" in self._sources
+
+    def state(self) -> dict[str, Any]:
+        """What GET /sessions/{id} tells, in JSON types."""
+        absent = {"video": False, "audio": False, "live": False}
+        sources = {
+            name: self._sources[name].state if name in self._sources else dict(absent)
+            for name in PICTURE_SOURCES
+        }
+        return {
+            "identity": self.identity_name,
+            "sockets": {socket: self.bay.source_of(socket) for socket in SOCKETS},
+            "sources": sources,
+            "fps": self.metrics.rate.fps(),
+            "frames": self.metrics.frames,
+            "dropped": sum(self.metrics.dropped.values()),
+            "dropped_by": dict(self.metrics.dropped),
+            "stage_ms": self.metrics.stages.percentiles_ms(),
+            "watchers": len(self._sinks),
+            "failure": self.failure,
+        }
+
+    async def _connect(self, name: str, source: Source) -> None:
+        await self.disconnect(name)
+        self._sources[name] = source
+        source.start()
+
+    def _hear(self, source: str, chunk: AudioChunk) -> None:
+        if not self._sinks:
+            return
+        if source == "camera" and self.bay.mouth == "microphone":
+            self._voice.put(chunk)
+        if source == self.bay.sound_source:
+            self._sound.put(chunk)
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._make_pictures())
+                tasks.create_task(self._play_sound())
+        except ExceptionGroup as errors:
+            self.failure = "The performance stopped because of an internal error; see the server's log."
+            logger.error("performance stopped", exc_info=errors)
+
+    async def _make_pictures(self) -> None:
+        ticker = Ticker(self._clock, self._config.fps)
+        while True:
+            tick_ns = await ticker.next_tick()
+            if not self._sinks:
+                ticker.missed = 0
+                continue
+            await self._await_late_pictures(tick_ns)
+            cue = self._cue(tick_ns)
+            frame = await self._worker.run(lambda cue=cue: self._puppet.render(cue))  # type: ignore[misc]
+            self._deliver(frame)
+            self._count_drops(ticker)
+
+    async def _await_late_pictures(self, tick_ns: int) -> None:
+        """Give a steady source half a period's grace.
+
+        A camera at about our own rate, in about our phase, would else be missed at one tick and have two
+        pictures at the next, of which one is dropped.
+        """
+        deadline_ns = tick_ns + round(NS_PER_S / self._config.fps / 2)
+        for source in self._routed_sources().values():
+            if source.pictures.has_item or not source.state["live"]:
+                continue
+            try:
+                async with asyncio.timeout(max(0, deadline_ns - self._clock.now_ns()) / NS_PER_S):
+                    await source.pictures.wait()
+            except TimeoutError:
+                continue
+
+    def _routed_sources(self) -> dict[str, Source]:
+        return {name: source for name, source in self._sources.items() if self.bay.sockets_fed_by(name)}
+
+    def _cue(self, tick_ns: int) -> Cue:
+        pictures = {}
+        for name, source in self._routed_sources().items():
+            if (arrival := source.pictures.take()) is not None:
+                pictures[name] = arrival
+        return Cue(tick_ns, self.bay, self._identity, pictures, self._voice.take_all())
+
+    def _deliver(self, frame: AvatarFrame) -> None:
+        self._latency.add(self._clock.now_ns() - frame.capture_time_ns)
+        self.metrics.frames += 1
+        self.metrics.rate.count()
+        for sink in self._sinks:
+            sink.show(frame)
+
+    def _count_drops(self, ticker: Ticker) -> None:
+        dropped = self.metrics.dropped
+        dropped["late"] = dropped.get("late", 0) + ticker.missed
+        ticker.missed = 0
+        for name, source in self._sources.items():
+            dropped[name] = source.pictures.dropped
+
+    async def _play_sound(self) -> None:
+        while True:
+            chunk = await self._sound.get()
+            if self._config.delay_sound:
+                delay_ns = min(self._latency.value_ns(), MAX_SOUND_DELAY_NS)
+                await self._clock.sleep_until(chunk.capture_time_ns + delay_ns)
+            for sink in self._sinks:
+                sink.play(chunk)

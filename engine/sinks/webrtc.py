@@ -1,0 +1,155 @@
+"""One viewer over WebRTC (WHEP): the avatar's picture and sound as two tracks of one connection."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from aiortc import MediaStreamTrack, RTCPeerConnection
+
+from engine.clock import NS_PER_S, MediaClock
+from engine.config import VideoEncodingConfig
+from engine.mailbox import BoundedQueue, LatestFrame
+from engine.media import AudioChunk
+from engine.metrics import PerformanceMetrics, StageTimes
+from engine.rtc.negotiation import send_track
+from engine.rtc.sender_reports import report_capture_times
+from engine.sinks.sink import AvatarFrame
+
+VIDEO_TIME_BASE = Fraction(1, 90_000)
+MAX_WAITING_CHUNKS = 25
+"""Half a second of 20 ms chunks."""
+SPLICE_NS = 40_000_000
+"""Sound whose capture time is within this of where the last chunk ended goes on without a seam."""
+
+
+class SmoothedLatency:
+    """A running mean that follows within about 20 samples; 0 before the first."""
+
+    def __init__(self, weight: float = 0.05) -> None:
+        self._weight = weight
+        self._value_ns: float | None = None
+
+    def add(self, latency_ns: int) -> None:
+        if self._value_ns is None:
+            self._value_ns = float(latency_ns)
+        self._value_ns += self._weight * (latency_ns - self._value_ns)
+
+    def value_ns(self) -> int:
+        return round(self._value_ns or 0)
+
+
+class SoundTimeline:
+    """Where chunks lie on the track's sample count: seamless while they follow each other, a jump if not."""
+
+    def __init__(self, origin_ns: int) -> None:
+        self._origin_ns = origin_ns
+        self._next: int | None = None
+
+    def place(self, chunk: AudioChunk) -> int | None:
+        """The chunk's first sample number, or None if it lies before sound that was placed already."""
+        nominal = (chunk.capture_time_ns - self._origin_ns) * chunk.sample_rate // NS_PER_S
+        tolerance = SPLICE_NS * chunk.sample_rate // NS_PER_S
+        if self._next is not None and abs(nominal - self._next) <= tolerance:
+            start = self._next
+        elif nominal < (self._next or 0):
+            return None
+        else:
+            start = nominal
+        self._next = start + len(chunk.samples)
+        return start
+
+
+class AvatarVideoTrack(MediaStreamTrack):
+    """The newest picture whenever the encoder is ready for one."""
+
+    kind = "video"
+
+    def __init__(self, clock: MediaClock, stages: StageTimes) -> None:
+        super().__init__()
+        self.frames: LatestFrame[AvatarFrame] = LatestFrame()
+        self.latency = SmoothedLatency()
+        self._clock = clock
+        self._origin_ns = clock.now_ns()
+        self._stages = stages
+
+    async def recv(self) -> av.VideoFrame:
+        frame = await self.frames.get()
+        latency_ns = self._clock.now_ns() - frame.capture_time_ns
+        self.latency.add(latency_ns)
+        self._stages.add("capture_to_send", latency_ns)
+        # Each viewer's encoder writes into its own frame object.
+        picture = av.VideoFrame.from_ndarray(frame.yuv420p, format="yuv420p")
+        picture.pts = max(0, frame.tick_ns - self._origin_ns) * 90_000 // NS_PER_S
+        picture.time_base = VIDEO_TIME_BASE
+        return picture
+
+
+class AvatarAudioTrack(MediaStreamTrack):
+    """Sound in order, gaps kept as gaps."""
+
+    kind = "audio"
+
+    def __init__(self, clock: MediaClock) -> None:
+        super().__init__()
+        self.chunks: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
+        self.latency = SmoothedLatency()
+        self._clock = clock
+        self._timeline = SoundTimeline(clock.now_ns() - NS_PER_S)
+
+    async def recv(self) -> av.AudioFrame:
+        while True:
+            chunk = await self.chunks.get()
+            if (start := self._timeline.place(chunk)) is not None:
+                break
+        self.latency.add(self._clock.now_ns() - chunk.capture_time_ns)
+        samples = np.clip(chunk.samples * 32767.0, -32768, 32767).astype(np.int16)
+        sound = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        sound.sample_rate = chunk.sample_rate
+        sound.pts = start
+        sound.time_base = Fraction(1, chunk.sample_rate)
+        return sound
+
+
+class WebRtcSink:
+    """Sends to one viewer. The sound's and the picture's reports both speak of capture times."""
+
+    def __init__(
+        self,
+        connection: RTCPeerConnection,
+        kinds: frozenset[str],
+        clock: MediaClock,
+        encoding: VideoEncodingConfig,
+        metrics: PerformanceMetrics,
+    ) -> None:
+        """kinds: "audio" and "video", as far as the viewer asked for them."""
+        self._connection = connection
+        self._video = AvatarVideoTrack(clock, metrics.stages) if "video" in kinds else None
+        self._audio = AvatarAudioTrack(clock) if "audio" in kinds else None
+        if self._video is not None:
+            sender = send_track(connection, self._video, encoding.codec)
+            report_capture_times(sender, self._video.latency.value_ns)
+        if self._audio is not None:
+            sender = send_track(connection, self._audio)
+            report_capture_times(sender, self._audio.latency.value_ns)
+
+    @property
+    def is_over(self) -> bool:
+        return self._connection.connectionState in ("failed", "closed")
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that the encoder was not ready for."""
+        return self._video.frames.dropped if self._video is not None else 0
+
+    def show(self, frame: AvatarFrame) -> None:
+        if self._video is not None and self._connection.connectionState == "connected":
+            self._video.frames.put(frame)
+
+    def play(self, chunk: AudioChunk) -> None:
+        if self._audio is not None and self._connection.connectionState == "connected":
+            self._audio.chunks.put(chunk)
+
+    async def close(self) -> None:
+        await self._connection.close()
