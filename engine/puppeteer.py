@@ -1,0 +1,266 @@
+"""Portraits to an identity, driving crops to codes, identity and codes to a picture: one frame at a time.
+
+Everything that depends on the identity alone is computed once, when the identity is made; a frame then costs
+one run of the generator. Used from one thread at a time; no PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.assets import face_landmarker_path, selfie_segmentation_path
+from engine.backends.backend import Backend
+from engine.bundle import BankIdentity, Bundle
+from engine.codes import Code, DrivingCodes
+from engine.compositor import read_picture
+from engine.errors import BundleError, NoFaceError
+from engine.idle import idle_codes
+from gcavt.code_space import pose_from_code
+from gcavt.config import EditReposeGeneratorConfig
+from gcavt.preprocessing import (
+    eye_distance,
+    expression_input,
+    mouth_crop,
+    portrait_crop_origin,
+    pose_input,
+    to_network,
+)
+from trt_build.specs import engine_specs
+
+if TYPE_CHECKING:
+    from engine.face_tracker import FaceTracker
+
+Image = NDArray[np.uint8]
+Points = NDArray[np.float32]
+Tensors = dict[str, NDArray[np.float32]]
+
+_INNER_LIPS = (62, 66)
+"""Middle of the upper and of the lower inner lip among the 68 landmarks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityState:
+    """Who the avatar is, ready for the generator."""
+
+    name: str
+    portrait_HWC: Image
+    """256 px RGB on black: the primary portrait."""
+    tensors: Mapping[str, NDArray[np.float32]]
+    """The generator's inputs that do not change from frame to frame, by name, batch 1."""
+    rest: DrivingCodes | None
+    """What the encoders read from the primary portrait itself; None where nobody needed to know."""
+
+
+@dataclass(frozen=True)
+class _Portrait:
+    image_HWC: Image
+    landmarks_68: Points | None
+
+
+class Puppeteer:
+    """The networks of one bundle, joined to the pictures and numbers that the engine speaks of."""
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._config = bundle.config
+        self._generator_inputs = engine_specs(bundle.config)["generator"].input_names
+        self._is_exact = bundle.manifest.code_space == "exact"
+
+    # -- identities ----------------------------------------------------------------------------------------
+
+    def identity_from_portraits(
+        self, photos: Sequence[Image], tracker: FaceTracker, *, name: str = "portrait"
+    ) -> IdentityState:
+        """An identity out of photos (RGB uint8, any size); the first should look ahead with its mouth closed.
+
+        The photo with the most open mouth lends the teeth. Raises NoFaceError naming the photo (from 1)
+        that shows no face, ValueError for no photo at all.
+        """
+        from engine.portrait_mask import PortraitMask
+
+        if not photos:
+            raise ValueError("an identity needs at least one photo")
+        portraits = []
+        with PortraitMask(selfie_segmentation_path()) as cutter:
+            for number, photo in enumerate(photos, 1):
+                face = tracker.find_in_photo(photo)
+                if face is None:
+                    raise NoFaceError(f"No face was found in {_which(number, len(photos))}.")
+                cut_out = cutter.portrait(photo, face)
+                portraits.append(_Portrait(cut_out.image_HWC, cut_out.landmarks_68))
+        return self._identity(name, portraits, None, None)
+
+    def identity_from_bank(self, name: str) -> IdentityState:
+        """An identity that comes with the bundle. Raises BundleError for an unknown name."""
+        bank = self._bundle.identity(name)
+        images = [read_picture(path) for path in bank.portrait_paths]
+        for image, path in zip(images, bank.portrait_paths, strict=True):
+            if image.shape != (self._config.image_px, self._config.image_px, 3):
+                raise BundleError(f"{path} must be {self._config.image_px} px square, got {image.shape[:2]}")
+        landmarks = self._landmarks(images) if self._needs_landmarks(bank) else [None] * len(images)
+        portraits = [_Portrait(image, points) for image, points in zip(images, landmarks, strict=True)]
+        return self._identity(name, portraits, bank.reference_pose, bank.crop_origin)
+
+    def _needs_landmarks(self, bank: BankIdentity) -> bool:
+        if not self._is_exact:
+            return True
+        is_complete = bank.reference_pose is not None and bank.crop_origin is not None
+        return isinstance(self._config.generator, EditReposeGeneratorConfig) and not is_complete
+
+    def _landmarks(self, portraits: Sequence[Image]) -> list[Points | None]:
+        from engine.face_tracker import FaceTracker
+
+        with FaceTracker(face_landmarker_path()) as tracker:
+            faces = [tracker.find_in_photo(portrait) for portrait in portraits]
+        return [None if face is None else face.landmarks_68 for face in faces]
+
+    def _identity(
+        self,
+        name: str,
+        portraits: Sequence[_Portrait],
+        reference_pose: NDArray[np.float32] | None,
+        crop_origin: NDArray[np.float32] | None,
+    ) -> IdentityState:
+        primary = portraits[0]
+        codes = [self._identity_code(portrait.image_HWC) for portrait in portraits]
+        tensors: Tensors = {"identity_code": np.mean(codes, axis=0, dtype=np.float32)}
+        if isinstance(self._config.generator, EditReposeGeneratorConfig):
+            if reference_pose is None:
+                reference_pose = pose_from_code(self.pose_code(primary.image_HWC, _points(primary, name)))
+            tensors["reference_pose"] = reference_pose[None]
+            tensors |= self._reference_state(name, portraits, crop_origin, self._config.generator)
+        rest = None
+        if primary.landmarks_68 is not None:
+            rest = self.codes_of_face(primary.image_HWC, primary.landmarks_68)
+        elif not self._is_exact:
+            raise NoFaceError(f"No face was found in the first portrait of {name}.")
+        return IdentityState(
+            name=name,
+            portrait_HWC=primary.image_HWC,
+            tensors={key: tensors[key] for key in self._generator_inputs if key in tensors},
+            rest=rest,
+        )
+
+    def _identity_code(self, portrait_HWC: Image) -> NDArray[np.float32]:
+        image = _resized(portrait_HWC, self._config.identity.input_px)
+        inputs = {"portrait_image": to_network(image)[None]}
+        return self._backend.run("identity_encoder", inputs)["identity_code"]
+
+    def _reference_state(
+        self,
+        name: str,
+        portraits: Sequence[_Portrait],
+        crop_origin: NDArray[np.float32] | None,
+        generator: EditReposeGeneratorConfig,
+    ) -> Tensors:
+        primary, secondary = portraits[0], portraits[min(1, len(portraits) - 1)]
+        if crop_origin is None:
+            secondary = max(portraits, key=_mouth_opening)
+            origins = [portrait_crop_origin(_points(p, name), generator) for p in (primary, secondary)]
+            crop_origin = np.array(origins, np.float32).reshape(4)
+        inputs = {
+            "primary_image": to_network(primary.image_HWC)[None],
+            "secondary_image": to_network(secondary.image_HWC)[None],
+            "crop_origin": crop_origin[None],
+        }
+        return self._backend.run("reference_encoder", inputs) | {"crop_origin": crop_origin[None]}
+
+    # -- codes ---------------------------------------------------------------------------------------------
+
+    def pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
+        """(12,) how the head of a 256 px driving crop is held; landmarks in the crop's pixels."""
+        image = pose_input(crop_HWC, landmarks_68, self._config.pose.input_px)
+        return self._code("pose_encoder", "pose_image", image, "pose_code")
+
+    def expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
+        """(256,) the expression of a 256 px driving crop."""
+        image = expression_input(crop_HWC, landmarks_68, self._config.expression.input_px)
+        return self._code("expression_encoder", "expression_image", image, "expression_code")
+
+    def content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
+        """(256,) what the mouth of a 256 px driving crop says."""
+        image = mouth_crop(crop_HWC, landmarks_68, self._config.mouth_px)
+        return self._code("content_encoder", "mouth_image", image, "content_code")
+
+    def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> Code:
+        """(256,) what the sound of a mel window (bands x frames) says."""
+        inputs = {"mel_window": window_80x20[None, None]}
+        return self._backend.run("audio_encoder", inputs)["content_code"][0]
+
+    def codes_of_face(self, crop_HWC: Image, landmarks_68: Points) -> DrivingCodes:
+        """All three codes of one driving crop."""
+        return DrivingCodes(
+            pose_code=self.pose_code(crop_HWC, landmarks_68),
+            expression_code=self.expression_code(crop_HWC, landmarks_68),
+            content_code=self.content_code(crop_HWC, landmarks_68),
+        )
+
+    def idle_codes(self, time_s: float, identity: IdentityState | None = None) -> DrivingCodes:
+        """What to show at a moment when nothing drives: swaying and blinking, mouth closed.
+
+        In a free code space no motion is known: the identity rests as its portrait shows it.
+        Raises BundleError if that identity is not given there.
+        """
+        if self._is_exact:
+            return idle_codes(time_s)
+        if identity is None or identity.rest is None:
+            raise BundleError(f"model {self._bundle.name} has a free code space: idle needs an identity")
+        return identity.rest
+
+    def _code(self, network: str, tensor: str, image_HWC: Image, code: str) -> Code:
+        return self._backend.run(network, {tensor: to_network(image_HWC)[None]})[code][0]
+
+    # -- pictures ------------------------------------------------------------------------------------------
+
+    def generate(
+        self, identity: IdentityState, pose_code: Code, expression_code: Code, content_code: Code
+    ) -> tuple[Image, Image]:
+        """The avatar as RGB uint8 (256, 256, 3) on black, and its mask uint8 (256, 256)."""
+        codes = {"pose_code": pose_code, "expression_code": expression_code, "content_code": content_code}
+        inputs = {**identity.tensors, **{name: code[None] for name, code in codes.items()}}
+        outputs = self._backend.run("generator", inputs)
+        return _to_uint8(outputs["image"][0]), _to_uint8(outputs["mask"][0])[..., 0]
+
+    def warm_up(self) -> None:
+        """Compile every network by running it once, so that the first frame is not late."""
+        for network, spec in engine_specs(self._config).items():
+            inputs = {t.name: np.zeros(t.with_batch(1), np.float32) for t in spec.inputs}
+            self._backend.run(network, inputs)
+
+
+def _which(number: int, count: int) -> str:
+    return "the photo" if count == 1 else f"photo {number} of {count}"
+
+
+def _points(portrait: _Portrait, name: str) -> Points:
+    if portrait.landmarks_68 is None:
+        raise NoFaceError(f"No face was found in a portrait of {name}.")
+    return portrait.landmarks_68
+
+
+def _mouth_opening(portrait: _Portrait) -> float:
+    """Gap between the inner lips over d_eye; a portrait without landmarks counts as closed."""
+    if portrait.landmarks_68 is None:
+        return 0.0
+    upper, lower = portrait.landmarks_68[list(_INNER_LIPS)]
+    return float(np.hypot(*(lower - upper))) / eye_distance(portrait.landmarks_68)
+
+
+def _resized(image_HWC: Image, side_px: int) -> Image:
+    if image_HWC.shape[0] == side_px:
+        return image_HWC
+    return np.asarray(cv2.resize(image_HWC, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _to_uint8(image_CHW: NDArray[np.float32]) -> Image:
+    """[0, 1] channels first to 0..255 channels last."""
+    scaled = image_CHW.transpose(1, 2, 0) * np.float32(255.0)
+    scaled += np.float32(0.5)
+    return scaled.astype(np.uint8)
