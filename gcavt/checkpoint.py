@@ -77,7 +77,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> tuple[Gcavt, dict[str, Any]]:
-    """The model of a file of `save_checkpoint` and its provenance. Raises as `read_checkpoint` and `build` do."""
+    """The model of a file of `save_checkpoint` and its provenance. Raises CheckpointError."""
     checkpoint = read_checkpoint(path)
     return checkpoint.build(), checkpoint.provenance
 
