@@ -110,7 +110,9 @@ def _check_files(directory: Path, manifest: Manifest, cache_path: Path) -> None:
             raise BundleError(f"{path} ({network}) is missing; export the bundle again")
         key, stamp = str(path.resolve()), _stamp(path)
         if cache.get(key) != [entry.sha256, *stamp] and file_sha256(path) != entry.sha256:
-            raise BundleError(f"{path} is damaged: its SHA-256 is not the manifest's; export the bundle again")
+            raise BundleError(
+                f"{path} is damaged: its SHA-256 is not the manifest's; export the bundle again"
+            )
         checked[key] = [entry.sha256, *stamp]
     if any(cache.get(key) != value for key, value in checked.items()):
         _write_cache(cache_path, cache | checked)

@@ -42,7 +42,7 @@ def idle_pose(time_s: float) -> NDArray[np.float32]:
 
 
 def blink(time_s: float) -> float:
-    """How far the lids are closed, 0 to 1: one blink in each interval of BLINK_EVERY_S, at an uneven moment."""
+    """How far the lids are closed, 0 to 1: one blink per BLINK_EVERY_S, at uneven moments."""
     interval = math.floor(time_s / BLINK_EVERY_S)
     # the fractional part of multiples of the golden ratio spreads the moments evenly without repeating
     start_s = (interval + 0.25 + 0.55 * ((interval * 0.6180339887) % 1.0)) * BLINK_EVERY_S

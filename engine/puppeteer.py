@@ -24,8 +24,8 @@ from engine.idle import idle_codes
 from gcavt.code_space import pose_from_code
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import (
-    eye_distance,
     expression_input,
+    eye_distance,
     mouth_crop,
     portrait_crop_origin,
     pose_input,
@@ -192,7 +192,7 @@ class Puppeteer:
     def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> Code:
         """(256,) what the sound of a mel window (bands x frames) says."""
         inputs = {"mel_window": window_80x20[None, None]}
-        return self._backend.run("audio_encoder", inputs)["content_code"][0]
+        return _first(self._backend.run("audio_encoder", inputs)["content_code"])
 
     def codes_of_face(self, crop_HWC: Image, landmarks_68: Points) -> DrivingCodes:
         """All three codes of one driving crop."""
@@ -215,7 +215,7 @@ class Puppeteer:
         return identity.rest
 
     def _code(self, network: str, tensor: str, image_HWC: Image, code: str) -> Code:
-        return self._backend.run(network, {tensor: to_network(image_HWC)[None]})[code][0]
+        return _first(self._backend.run(network, {tensor: to_network(image_HWC)[None]})[code])
 
     # -- pictures ------------------------------------------------------------------------------------------
 
@@ -233,6 +233,10 @@ class Puppeteer:
         for network, spec in engine_specs(self._config).items():
             inputs = {t.name: np.zeros(t.with_batch(1), np.float32) for t in spec.inputs}
             self._backend.run(network, inputs)
+
+
+def _first(codes_BD: NDArray[np.float32]) -> Code:
+    return np.asarray(codes_BD[0], np.float32)
 
 
 def _which(number: int, count: int) -> str:

@@ -292,7 +292,7 @@ def _replace(directory: Path, building: Path) -> None:
 
 
 def code_space_of(checkpoint: Checkpoint) -> CodeSpace:
-    """What the provenance says under `code_space`; if nothing, exact for an edit_repose generator, else free."""
+    """What the provenance says under `code_space`; without that, exact for an edit_repose generator."""
     stated = checkpoint.provenance.get("code_space")
     if stated is None:
         return "exact" if checkpoint.config.generator.kind == "edit_repose" else "free"
@@ -305,19 +305,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Turn a checkpoint into a bundle that the engine runs without PyTorch.\n\n"
-        "The bundle is a directory: one ONNX file per network (tensors by name, any batch size), manifest.json\n"
-        "(shapes, SHA-256, versions, provenance) and model.safetensors (the reference). Every file is run and\n"
-        "compared with the model before the bundle is put in place; an unfinished one never is. An older bundle\n"
-        "in the same directory is replaced; its identities/ and MODEL_CARD.md are kept."
+        "The bundle is a directory: one ONNX file per network (tensors by name, any batch size),\n"
+        "manifest.json (shapes, SHA-256, versions, provenance) and model.safetensors (the reference).\n"
+        "Every file is run and compared with the model before the bundle is put in place; an unfinished\n"
+        "one never is. An older bundle in the same directory is replaced; its identities/ and\n"
+        "MODEL_CARD.md are kept. Takes one to three minutes."
     )
-    parser.epilog = "example:\n  gcavt export runs/lite/last.safetensors --out my-avatar\n  gcavt serve --model my-avatar"
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file of `gcavt train`")
+    parser.epilog = (
+        "example:\n  gcavt export runs/lite/last.safetensors --out my-avatar\n  gcavt serve --model my-avatar"
+    )
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file of `gcavt train`"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the bundle")
     parser.add_argument("--name", help="name of the model (default: the checkpoint's own)")
     parser.add_argument(
         "--fp32-weights",
         action="store_true",
-        help="store weights in full precision: twice the size (default: half, computed in float32 all the same)",
+        help="store weights in full precision: twice the size (default: half; computed in float32 anyway)",
     )
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from trt_build.specs import EngineSpec
 
 
-def input_arrays(spec: EngineSpec, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def input_arrays(
+    spec: EngineSpec, inputs: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
     """The inputs that `spec` names, contiguous float32, all of one batch size; further ones are ignored.
 
     Raises KeyError for a missing tensor and ValueError for a wrong shape.
