@@ -47,10 +47,10 @@ class PortraitMask:
     def portrait(self, photo_HWC: NDArray[np.uint8], face: Face) -> Portrait:
         """The face crop with everything but the person in it black. About 20 ms."""
         crop_from_photo = crop_from_box(face.box_xyxy)
-        crop = crop_face(photo_HWC, crop_from_photo, fade_outside=True)
+        crop = crop_face(photo_HWC, crop_from_photo)  # not faded: that would tint the shoulders
         landmarks = transform_points(face.landmarks_68, crop_from_photo)
         mask = _continued(self.person_mask(crop), crop_from_photo, photo_HWC.shape[:2])
-        mask = _only_the_one_at(mask, landmarks)
+        mask = _decided(_only_the_one_at(mask, landmarks))
         on_black = np.round(crop * mask[:, :, None]).astype(np.uint8)
         return Portrait(on_black, mask, landmarks)
 
@@ -70,6 +70,12 @@ class PortraitMask:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _decided(mask_HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Doubtful values pushed towards 0 and 1: a grey veil of background shows on black."""
+    low, high = 0.25, 0.75
+    return np.asarray(np.clip((mask_HW - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
 def _continued(
