@@ -47,7 +47,8 @@ class PortraitMask:
     def portrait(self, photo_HWC: NDArray[np.uint8], face: Face) -> Portrait:
         """The face crop with everything but the person in it black. About 20 ms."""
         crop_from_photo = crop_from_box(face.box_xyxy)
-        crop = crop_face(photo_HWC, crop_from_photo)  # not faded: that would tint the shoulders
+        # the mask goes on beyond the border likewise; a reflection would bring background and chins
+        crop = crop_face(photo_HWC, crop_from_photo, outside="replicate")
         landmarks = transform_points(face.landmarks_68, crop_from_photo)
         mask = _continued(self.person_mask(crop), crop_from_photo, photo_HWC.shape[:2])
         mask = _decided(_only_the_one_at(mask, landmarks))

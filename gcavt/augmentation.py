@@ -1,9 +1,9 @@
 """Pixel augmentations for training: they take the identity away and leave geometry alone.
 
-RGB uint8 HWC in and out; every draw comes from the generator passed in. `without_identity` is the paper's list
-(colour transfer, blur, sharpening, JPEG): drawn anew for each finished driver input, never for the target.
-`through_webcam` is what a cheap camera does to a picture, so that encoders trained on renders meet real ones: for
-the whole crop, before the driver inputs are cut from it.
+RGB uint8 HWC in and out; every draw comes from the generator passed in. `without_identity` is the paper's
+list (colour transfer, blur, sharpening, JPEG): drawn anew for each finished driver input, not for the target.
+`through_webcam` is what a cheap camera does to a picture, so that encoders trained on renders meet real ones:
+for the whole crop, before the driver inputs are cut from it.
 
 Source: GC-AVT (Liang et al., CVPR 2022), section 3.2; ranges the paper leaves open are the constants below.
 """
@@ -49,7 +49,7 @@ _RGB_FROM_YIQ = np.linalg.inv(_YIQ_FROM_RGB)
 def without_identity(image: Image, rng: np.random.Generator, colour_of: Image | None = None) -> Image:
     """Colour change, blur, sharpening and JPEG, each with probability one half. Black (masked) stays black.
 
-    `colour_of` is a picture of somebody else whose colours are taken over; without it colours change at random.
+    `colour_of` is a picture of somebody else whose colours are taken over; without it they change at random.
     """
     changed = image
     if rng.random() < PROBABILITY:
@@ -60,8 +60,7 @@ def without_identity(image: Image, rng: np.random.Generator, colour_of: Image | 
         changed = sharpen(changed, float(rng.uniform(0.0, SHARPEN_AMOUNT)))
     if rng.random() < PROBABILITY:
         changed = jpeg(changed, int(rng.integers(*JPEG_QUALITY, endpoint=True)))
-    seen = cv2.inRange(image, (0, 0, 0), (0, 0, 0)) ^ 255
-    return np.asarray(cv2.bitwise_and(changed, changed, mask=seen), dtype=np.uint8)
+    return np.asarray(cv2.bitwise_and(changed, changed, mask=_not_black(image)), dtype=np.uint8)
 
 
 def through_webcam(image: Image, rng: np.random.Generator) -> Image:
@@ -116,9 +115,8 @@ def jpeg(image: Image, quality: int) -> Image:
     """The image after JPEG compression; quality 1 to 100."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(
-        cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), dtype=np.uint8
-    )
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def lower_resolution(image: Image, share: float) -> Image:
@@ -134,7 +132,7 @@ def lower_resolution(image: Image, share: float) -> Image:
 def sensor_noise(image: Image, rng: np.random.Generator, shot: float, read: float) -> Image:
     """Gaussian noise whose variance grows with brightness: shot noise plus read noise, both of 1."""
     variance = shot**2 * np.arange(256.0) / 255.0 + read**2
-    deviation = (255.0 * np.sqrt(variance)).astype(np.float32)[image]
+    deviation = cv2.LUT(image, (255.0 * np.sqrt(variance)).astype(np.float32))
     noise = rng.standard_normal(image.shape, dtype=np.float32) * deviation
     return np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), dtype=np.uint8)
 
@@ -145,10 +143,14 @@ def _other_colours(image: Image, rng: np.random.Generator, colour_of: Image | No
     return colour_transfer(image, colour_of, float(rng.uniform(*TRANSFER_STRENGTH)))
 
 
+def _not_black(image: Image) -> Image:
+    """(H, W), 255 where any channel is above 0."""
+    return np.asarray(cv2.bitwise_not(cv2.inRange(image, (0, 0, 0), (0, 0, 0))), dtype=np.uint8)
+
+
 def _lab_statistics(image: Image) -> tuple[Floats, Floats]:
     """Mean and standard deviation per Lab channel of what is not black."""
-    seen = cv2.inRange(image, (0, 0, 0), (0, 0, 0)) ^ 255
-    mean, spread = cv2.meanStdDev(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), mask=seen)
+    mean, spread = cv2.meanStdDev(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), mask=_not_black(image))
     return np.asarray(mean[:, 0], dtype=np.float64), np.asarray(spread[:, 0], dtype=np.float64)
 
 

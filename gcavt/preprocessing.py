@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ from gcavt.config import EditReposeGeneratorConfig
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
 Affine = NDArray[np.float32]
+Outside = Literal["reflect", "fade", "replicate"]
+"""What a crop shows beyond the picture; see `crop_face`."""
 
 CROP_PX = 256
 BOX_SCALE = 1.8
@@ -209,13 +212,13 @@ class StableCrop:
 
 
 def crop_face(
-    image_HWC: Image, crop_from_image: Affine, size_px: int = CROP_PX, *, fade_outside: bool = False
+    image_HWC: Image, crop_from_image: Affine, size_px: int = CROP_PX, *, outside: Outside = "reflect"
 ) -> Image:
     """Cut the face out: size_px x size_px x 3.
 
-    `crop_from_image` maps to a 256 px crop and is scaled when another size is asked for. What lies outside
-    the picture is its reflection; with `fade_outside` (for stills, slower) that is blurred and fades to the
-    median colour, as in latent-pose-reenactment.
+    `crop_from_image` maps to a 256 px crop and is scaled when another size is asked for. Beyond the picture
+    the crop shows its reflection; with "fade" (slower) the reflection is blurred and fades to the median
+    colour, as in latent-pose-reenactment; with "replicate" the border pixels go on.
     """
     to_size = _scaled(crop_from_image, size_px / CROP_PX)
     scale = _scale_of(to_size)
@@ -225,9 +228,9 @@ def crop_face(
         from_source,
         (size_px, size_px),
         flags=cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
+        borderMode=cv2.BORDER_REPLICATE if outside == "replicate" else cv2.BORDER_REFLECT_101,
     )
-    if fade_outside:
+    if outside == "fade":
         return _faded(np.asarray(crop, dtype=np.uint8), to_size, image_HWC.shape[:2])
     return np.asarray(crop, dtype=np.uint8)
 

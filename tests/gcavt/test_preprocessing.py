@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -100,16 +101,16 @@ def test_a_disc_lands_where_transform_points_says(scale: float, size_px: int) ->
     np.testing.assert_allclose([x, y], expected, atol=0.3)
 
 
-def test_outside_the_picture_the_crop_is_reflected_or_faded() -> None:
+def test_outside_the_picture_the_crop_is_reflected_faded_or_continued() -> None:
     image = noise_image(300, 300)
     crop_from_image = pre.crop_from_box(np.array([-80.0, 100.0, 80.0, 240.0]))
     assert pre.crop_face(image, crop_from_image).min(axis=2).max() > 0
-    faded = pre.crop_face(image, crop_from_image, fade_outside=True)
+    faded = pre.crop_face(image, crop_from_image, outside="fade")
     assert faded[:, :10].astype(float).std() < 0.2 * faded[:, -60:].astype(float).std()
+    continued = pre.crop_face(image, crop_from_image, outside="replicate")
+    assert continued[:, :20].std(axis=1).max() == 0
     inside = pre.crop_from_box(np.array([120.0, 120.0, 180.0, 180.0]))
-    np.testing.assert_array_equal(
-        pre.crop_face(image, inside), pre.crop_face(image, inside, fade_outside=True)
-    )
+    np.testing.assert_array_equal(pre.crop_face(image, inside), pre.crop_face(image, inside, outside="fade"))
 
 
 def test_shrinking_a_checkerboard_gives_its_mean_and_not_an_alias() -> None:
@@ -124,8 +125,8 @@ def test_shrinking_a_checkerboard_gives_its_mean_and_not_an_alias() -> None:
 )
 def test_a_box_at_or_beyond_the_border_still_gives_a_crop(box: tuple[int, int, int, int]) -> None:
     image = noise_image(480, 640)
-    for fade_outside in (False, True):
-        crop = pre.crop_face(image, pre.crop_from_box(np.array(box, float)), fade_outside=fade_outside)
+    for outside in get_args(pre.Outside):
+        crop = pre.crop_face(image, pre.crop_from_box(np.array(box, float)), outside=outside)
         assert crop.shape == (256, 256, 3) and crop.max() > 0
 
 
