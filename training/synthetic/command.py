@@ -1,7 +1,7 @@
 """`gcavt synth`: clips of synthetic talking heads with sound, and the truth about every frame beside them.
 
-For each identity: `NAME.mp4` (H.264 25 fps, AAC) and `NAME.npz` (the arrays of `clip_truth`); for all together
-`contact_sheet.png`. Dense truth (flow, depth) is not stored: a seed renders it again.
+For each identity: `NAME.mp4` (H.264 25 fps, AAC) and `NAME.npz` (the arrays of `clip_truth`); for all
+together `contact_sheet.png`. Dense truth (flow, depth) is not stored: a seed renders it again.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Performance:
 
     @property
     def weights_T52(self) -> NDArray[np.float32]:
-        return np.clip(self.expression_T52 + self.mouth_T52, 0, 1)
+        return np.asarray(np.clip(self.expression_T52 + self.mouth_T52, 0, 1), np.float32)
 
 
 def perform(rng: np.random.Generator, seconds: float, voice: Voice) -> Performance:

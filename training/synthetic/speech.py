@@ -124,7 +124,7 @@ def speak(text: str, voice: Voice | None = None) -> Speech:
     encoded = text.encode()
     library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARS_UTF8, None, None)
     library.espeak_Synchronize()
-    samples = np.frombuffer(bytes(pcm), np.int16).astype(np.float32) / 32768
+    samples = np.frombuffer(bytes(pcm), np.int16).astype(np.float32) / np.float32(32768)
     ends = [start for _, start in starts[1:]] + [len(samples) / sample_rate]
     phonemes = tuple((ipa, start, end) for (ipa, start), end in zip(starts, ends, strict=True))
     return Speech(text=text, samples=samples, sample_rate=sample_rate, phonemes=phonemes)
