@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gcavt.checkpoint import load_checkpoint, save_checkpoint
+from gcavt.checkpoint import read_checkpoint, save_checkpoint
 from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
 from training.objectives.objective import Objective
@@ -67,7 +67,11 @@ class Trainer:
         self.parameters = [p for m in modules for p in m.parameters()]
         self.trained = sorted(_names_of(model, modules))
         self.optimizer = torch.optim.AdamW(
-            self.parameters, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            self.parameters,
+            config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.average = copy.deepcopy(model).eval()
         self.step = 0
@@ -128,7 +132,7 @@ class Trainer:
         self.step += 1
         self._update_average()
         self.cpu_s += time.process_time() - started
-        return {"loss": float(loss), "grad_norm": float(norm), **figures}
+        return {"loss": float(loss.detach()), "grad_norm": float(norm), **figures}
 
     def _average_gradients(self) -> None:
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
@@ -148,7 +152,7 @@ class Trainer:
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (self.step + 1) / (self.step + 10))
         mine, theirs = list(self.average.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        torch._foreach_lerp_(tuple(mine), tuple(theirs), 1 - decay)
         for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
             kept.copy_(new)
 
@@ -167,19 +171,19 @@ class Trainer:
     def _save(self) -> None:
         if self.rank > 0:
             return
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"average": self.average.state_dict(), "step": self.step, "cpu_s": self.cpu_s}
         partial = self.folder / "state.pt.partial"
         torch.save(state, partial)
         os.replace(partial, self.folder / "state.pt")
-        provenance = self.provenance | {
+        origin = self.provenance | {
             "recipe": asdict(self.config),
             "step": self.step,
             "cpu_s_per_process": round(self.cpu_s, 1),
             "processes": self.world,
             "trained": self.trained,
         }
-        save_checkpoint(self.folder / "last.safetensors", self.average, self.model.config, provenance=provenance)
+        save_checkpoint(self.folder / "last.safetensors", self.average, self.model.config, origin)
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
@@ -216,8 +220,8 @@ def model_from(config: GcavtConfig, checkpoints: list[Path]) -> Gcavt:
     """A new model with the parts that each checkpoint's run has trained, later ones winning."""
     model = Gcavt(config)
     for path in checkpoints:
-        loaded, provenance = load_checkpoint(path)
-        prefixes = tuple(f"{name}." for name in provenance.get("trained", [])) or ("",)
-        chosen: dict[str, Tensor] = {k: v for k, v in loaded.state_dict().items() if k.startswith(prefixes)}
+        checkpoint = read_checkpoint(path)
+        prefixes = tuple(f"{name}." for name in checkpoint.provenance.get("trained", [])) or ("",)
+        chosen = {k: v.float() for k, v in checkpoint.tensors.items() if k.startswith(prefixes)}
         model.load_state_dict(chosen, strict=False)
     return model

@@ -61,9 +61,14 @@ class Triples:
         self._starts = np.cumsum([0] + [len(p.triples["reference"]) for p in self._parts])
         self._reference_starts = np.cumsum([0] + [len(p.references["reference_pose"]) for p in self._parts])
         self.reference_of = np.concatenate(
-            [np.asarray(p.triples["reference"]) + s for p, s in zip(self._parts, self._reference_starts, strict=False)]
+            [
+                np.asarray(p.triples["reference"]) + s
+                for p, s in zip(self._parts, self._reference_starts, strict=False)
+            ]
         )
-        self.identity_of_reference = np.concatenate([np.asarray(p.references["reference_identity"]) for p in self._parts])
+        self.identity_of_reference = np.concatenate(
+            [np.asarray(p.references["reference_identity"]) for p in self._parts]
+        )
         self.identity = self.identity_of_reference[self.reference_of]
 
     def __len__(self) -> int:
@@ -110,7 +115,9 @@ def create_part(folder: Path, references: int, triples: int) -> TriplesPart:
             for name, (shape, dtype) in names.items()
         }
 
-    return TriplesPart(references=create(REFERENCE_ARRAYS, references), triples=create(TRIPLE_ARRAYS, triples))
+    return TriplesPart(
+        references=create(REFERENCE_ARRAYS, references), triples=create(TRIPLE_ARRAYS, triples)
+    )
 
 
 def finish_part(folder: Path, part: TriplesPart, info: dict[str, object]) -> None:

@@ -132,7 +132,7 @@ class EditorStage(EditReposeStage):
         gap = (F.avg_pool2d(edit.flow, 2) - batch["flow"]).abs().clamp(max=24)
         flow = (gap * flow_weight).sum() / flow_weight.sum().clamp_min(1)
         total = 2 * pixel + laplacian_l1(output, batch["edited"], weight) + 0.15 * flow
-        return total, {"pixel": float(pixel), "flow_px": float(flow)}
+        return total, {"pixel": float(pixel.detach()), "flow_px": float(flow.detach())}
 
     @staticmethod
     def crops(generator: EditReposeGenerator, batch: Batch) -> Tensor:
@@ -180,7 +180,9 @@ class ReposerStage(EditReposeStage):
         blend = np.asarray(self.triples.triple("blend", index), np.float32) / 255
         batch |= {
             "target": to_tensor(self.triples.triple("target", index)),
-            "alpha": torch.from_numpy(np.asarray(self.triples.triple("alpha", index), np.float32) / 255)[:, None],
+            "alpha": torch.from_numpy(np.asarray(self.triples.triple("alpha", index), np.float32) / 255)[
+                :, None
+            ],
             "pose_code": torch.from_numpy(code_space.pose_code(self.triples.triple("pose", index))),
             "depth_blend": torch.from_numpy(np.stack([depth, blend], 1)),
             "target_mouth": box_mask(mouth_boxes(landmarks), 256, 256),
@@ -216,9 +218,15 @@ class ReposerStage(EditReposeStage):
     ) -> tuple[Tensor, dict[str, float]]:
         reposer = _generator(model).reposer
         target, truth = batch["target"], batch["depth_blend"]
-        weight = 1 + self.config.mouth_weight * batch["target_mouth"] + self.config.eye_weight * batch["target_eyes"]
+        weight = (
+            1
+            + self.config.mouth_weight * batch["target_mouth"]
+            + self.config.eye_weight * batch["target_eyes"]
+        )
         pixel = weighted_l1(result.image, target, weight)
-        image = 2 * pixel + laplacian_l1(result.image, target, weight) + F.l1_loss(result.mask, batch["alpha"])
+        image = (
+            2 * pixel + laplacian_l1(result.image, target, weight) + F.l1_loss(result.mask, batch["alpha"])
+        )
         known = (truth[:, :1] > NO_DEPTH + 1).float()
         coarse = F.avg_pool2d(known, 2)
         truth_64 = F.avg_pool2d(truth * known, 2) / coarse.clamp_min(0.25)
@@ -231,7 +239,11 @@ class ReposerStage(EditReposeStage):
         gap = (result.position_128 - exact).abs().clamp(max=40)
         flow = (gap * importance).sum() / importance.sum()
         total = image + depth + 0.05 * flow
-        return total, {"pixel": float(pixel), "depth": float(depth), "flow_px": float(flow)}
+        return total, {
+            "pixel": float(pixel.detach()),
+            "depth": float(depth.detach()),
+            "flow_px": float(flow.detach()),
+        }
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         edited = self.exact_edit(_generator(model), batch)
@@ -239,7 +251,12 @@ class ReposerStage(EditReposeStage):
         return self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return mean_figures([self._figures(model, b, self.exact_edit(_generator(model), b)) for b in self.evaluation_batches()])
+        return mean_figures(
+            [
+                self._figures(model, b, self.exact_edit(_generator(model), b))
+                for b in self.evaluation_batches()
+            ]
+        )
 
     def _figures(self, model: nn.Module, batch: Batch, edited: Tensor) -> dict[str, float]:
         codes = batch["expression_code"], batch["content_code"]
@@ -265,7 +282,9 @@ class JointStage(ReposerStage):
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         return (_generator(model), cast(Gcavt, model).identity_encoder)
 
-    def edited(self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def edited(
+        self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """The edited portrait and its crop."""
         crops = EditorStage.crops(generator, batch)
         edit = generator.editor(*codes, crops, generator.reference_encoder.encode_crops(crops))
@@ -276,10 +295,12 @@ class JointStage(ReposerStage):
         codes = self.noisy_codes(batch)
         edited, crop = self.edited(_generator(model), batch, codes)
         weight = 1 + 0.5 * (_crop_weight(batch, self.config) - 1)
-        edit_loss = weighted_l1(crop, batch["edited"], weight) + 0.5 * laplacian_l1(crop, batch["edited"], weight)
+        edit_loss = weighted_l1(crop, batch["edited"], weight) + 0.5 * laplacian_l1(
+            crop, batch["edited"], weight
+        )
         result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
         loss, figures = self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
-        return loss + edit_loss, figures | {"edit": float(edit_loss)}
+        return loss + edit_loss, figures | {"edit": float(edit_loss.detach())}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         generator = _generator(model)

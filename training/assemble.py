@@ -1,0 +1,51 @@
+"""`python -m training.assemble`: one shipped checkpoint out of the runs that trained its parts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from gcavt.checkpoint import read_checkpoint, save_checkpoint
+from gcavt.config import GcavtConfig
+from training.trainer import model_from
+
+
+def assemble(checkpoints: list[Path], out: Path) -> None:
+    """Join the parts that each run trained (later runs win) and write them in half precision."""
+    sources = [read_checkpoint(path) for path in checkpoints]
+    config = sources[0].config
+    if any(source.config != config for source in sources):
+        raise ValueError("the checkpoints belong to models of different sizes")
+    model = model_from(config, checkpoints)
+    missing = _untrained(config, [source.provenance.get("trained", []) for source in sources])
+    provenance = {
+        "code_space": "exact",
+        "runs": [source.provenance for source in sources],
+        "untrained": missing,
+    }
+    save_checkpoint(out, model, config, provenance, dtype=torch.float16)
+
+
+def _untrained(config: GcavtConfig, trained: list[list[str]]) -> list[str]:
+    """Top-level parts that no run has touched."""
+    parts = ("identity", "pose", "expression", "content", "audio")
+    names = [name for run in trained for name in run]
+    return [f"{part}_encoder" for part in parts if f"{part}_encoder" not in names]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "checkpoints", nargs="+", type=Path, help="last.safetensors of each run, later ones win"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    assemble(args.checkpoints, args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""`gcavt train`: render the data, run a recipe, resume it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from training.recipes import RECIPES, TrainConfig
+
+EPILOG = """
+recipes, in the order the shipped model was made:
+  editor, reposer             the two halves of the generator, one per core
+  joint                       both together, from --init EDITOR --init REPOSER
+  pose_encoder, expression_encoder, content_encoder, audio_encoder
+                              each encoder regressed to exact codes, independent of the generator
+
+A run resumes from its folder; Ctrl-C saves and stops. TensorBoard: tensorboard --logdir RUN/events
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of rendered triples (rendered if missing)"
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of this run: checkpoints and log")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        action="append",
+        default=[],
+        help="checkpoint whose trained parts start this run; may be repeated",
+    )
+    parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, help="samples per step and process")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--processes", type=int, default=1, help="data-parallel processes of one thread each")
+    parser.add_argument(
+        "--identities", type=int, default=252, help="identities to render when the data is missing"
+    )
+    parser.add_argument("--evaluate-every", type=int, default=500, metavar="STEPS")
+
+
+def run(args: argparse.Namespace) -> int:
+    config = _configured(args)
+    if config.objective != "audio" and not list(args.data.glob("part_*/done.json")):
+        from training.datasets.render import TripleCounts, render_triples
+
+        render_triples(args.data, TripleCounts(identities=args.identities), parts=os.cpu_count() or 1)
+    if args.processes == 1:
+        _train(0, args, config, "")
+        return 0
+    import torch.multiprocessing
+
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(  # type: ignore[no-untyped-call]
+            _train, (args, config, f"file://{folder}/rendezvous"), nprocs=args.processes
+        )
+    return 0
+
+
+def _configured(args: argparse.Namespace) -> TrainConfig:
+    config = RECIPES[args.recipe]()
+    for name in ("steps", "batch_size", "learning_rate"):
+        value = getattr(args, name)
+        if value is not None:
+            config = replace(config, **{name: value})
+    return config
+
+
+def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous: str) -> None:
+    import torch
+
+    from gcavt.config import GcavtConfig
+    from training.objectives.build import build_objective
+    from training.trainer import Trainer, model_from
+
+    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
+    if args.processes > 1:
+        torch.distributed.init_process_group("gloo", rendezvous, rank=rank, world_size=args.processes)
+    model_config: GcavtConfig = getattr(GcavtConfig, config.model)()
+    model = model_from(model_config, args.init)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = build_objective(config, model_config, args.data, fresh_model=None if args.init else model)
+    provenance = {
+        "data": "rendered heads (training.datasets.render)",
+        "init": [path.parent.name for path in args.init],
+        "torch": torch.__version__,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
+    trainer = Trainer(
+        model, objective, config, args.run, rank=rank, world=args.processes, provenance=provenance
+    )
+    trainer.run(evaluate_every=args.evaluate_every)

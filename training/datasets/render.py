@@ -1,0 +1,195 @@
+"""Renders the counterfactual triples of `training.datasets.triples`, in parallel processes.
+
+Each identity is placed so that its neutral, frontal face fills the frame exactly as the face crop would cut it
+(box x 1.8): what the networks see in training is framed like what the engine sends them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gcavt.config import GcavtConfig
+from gcavt.preprocessing import crop_from_box, face_box, landmarks_68_from_478, portrait_crop_origin
+from training.datasets.triples import TriplesPart, create_part, finish_part
+from training.synthetic import truth
+from training.synthetic.identity import Identity, Scene
+from training.synthetic.performance import expression_vector, random_expression, random_mouth, random_pose
+from training.synthetic.raster import CAMERA_DISTANCE, FOCAL_RATIO, project
+from training.synthetic.renderer import Renderer
+
+FIRST_SEED = 1000
+FRONTAL_SHARE = 0.3
+"""Poses of references are this much smaller than those of targets."""
+FACE_Z = 1.4
+"""Height of a face's surface towards the camera, in head units."""
+DISTANCE_SPREAD = 0.35
+OPEN_MOUTHS = (("aa", 0.9), ("E", 1.1), ("SS", 1.1), ("happy", 0.9))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TripleCounts:
+    identities: int = 252
+    references: int = 2
+    """References per identity."""
+    triples: int = 20
+    """Triples per reference."""
+
+
+def placement(renderer: Renderer) -> NDArray[np.float32]:
+    """Translation x, y, z in head units that makes the neutral face fill the frame as the face crop does."""
+    shift = np.zeros(3, np.float32)
+    landmarks = renderer.identity.pack.landmark_vertices_468
+    for _ in range(3):
+        vertices = renderer.posed_vertices(np.zeros(52, np.float32), np.concatenate([np.zeros(3), shift]))
+        points = project(np.asarray(vertices[landmarks], np.float32), 256)[:, :2]
+        crop = crop_from_box(face_box(points))
+        centre = np.linalg.solve(crop[:, :2], np.array([127.5, 127.5]) - crop[:, 2]) - 127.5
+        distance = CAMERA_DISTANCE - FACE_Z - shift[2]
+        units_per_px = distance / (FOCAL_RATIO * 256)
+        shift += np.array(
+            [-centre[0] * units_per_px, centre[1] * units_per_px, distance * (1 - 1 / crop[0, 0])], np.float32
+        )
+    return shift
+
+
+class TripleWriter:
+    """Fills one part with the triples of some identities."""
+
+    def __init__(self, part: TriplesPart, counts: TripleCounts) -> None:
+        self.part, self.counts = part, counts
+        self.generator = GcavtConfig.lite().generator
+        self.next_reference = 0
+        self.next_triple = 0
+
+    def write_identity(self, seed: int) -> None:
+        rng = np.random.default_rng(90_000 + seed)
+        renderer = Renderer(Identity(seed), Scene.from_seed(seed), supersampling=2)
+        place = np.concatenate([np.zeros(3, np.float32), placement(renderer)])
+        for _ in range(self.counts.references):
+            self._write_reference(renderer, seed, place, rng)
+
+    def _write_reference(
+        self, renderer: Renderer, seed: int, place: NDArray[np.float32], rng: np.random.Generator
+    ) -> None:
+        pose = place + FRONTAL_SHARE * draw_pose(rng)
+        weights = 0.3 * (random_expression(rng) + random_mouth(rng))
+        render = renderer.render(weights, pose)
+        landmarks = landmarks_68_from_478(truth.landmarks(render))
+        second, second_landmarks = self._second_reference(renderer, pose, rng)
+        origin = (*self._origin(landmarks), *self._origin(second_landmarks))
+        row = self.next_reference
+        self._put(
+            self.part.references,
+            row,
+            reference_image=render.image,
+            reference_second=second,
+            reference_pose=pose,
+            reference_origin=origin,
+            reference_landmarks=landmarks,
+            reference_identity=seed,
+        )
+        x, y = origin[:2]
+        half = (slice(y // 2, y // 2 + 88), slice(x // 2, x // 2 + 72))
+        whole = (slice(y, y + 176), slice(x, x + 144))
+        for _ in range(self.counts.triples):
+            expression, mouth = random_expression(rng), random_mouth(rng)
+            face = np.clip(expression + mouth, 0, 1)
+            target_pose = place + draw_pose(rng)
+            edited = renderer.render(face, pose)
+            flow, visible = truth.flow(edited, render, 128)
+            target = renderer.render(face, target_pose)
+            depth, blend = truth.depth_and_blend(target, 128)
+            self._put(
+                self.part.triples,
+                self.next_triple,
+                reference=row,
+                edited=edited.image[whole],
+                flow=2 * flow[half],
+                visible=visible[half],
+                target=target.image,
+                alpha=target.alpha,
+                depth=depth,
+                blend=np.round(blend * 255),
+                pose=target_pose,
+                expression=expression,
+                mouth=mouth,
+                landmarks=landmarks_68_from_478(truth.landmarks(target)),
+            )
+            self.next_triple += 1
+        self.next_reference += 1
+
+    def _second_reference(
+        self, renderer: Renderer, pose: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """A second photo: nearly the same pose, mouth open, teeth showing."""
+        name, strength = OPEN_MOUTHS[int(rng.integers(len(OPEN_MOUTHS)))]
+        face = 0.3 * random_expression(rng) + expression_or_viseme(name, strength)
+        render = renderer.render(np.clip(face, 0, 1), pose + 0.12 * draw_pose(rng))
+        return render.image, landmarks_68_from_478(truth.landmarks(render))
+
+    def _origin(self, landmarks_68: NDArray[np.float32]) -> tuple[int, int]:
+        """Even numbers, so that half-size maps line up."""
+        x, y = portrait_crop_origin(landmarks_68, self.generator)  # type: ignore[arg-type]
+        return x - x % 2, y - y % 2
+
+    @staticmethod
+    def _put(arrays: dict[str, NDArray[np.generic]], row: int, **values: object) -> None:
+        for key, value in values.items():
+            arrays[key][row] = value
+
+
+def expression_or_viseme(name: str, strength: float) -> NDArray[np.float32]:
+    """Weights (52,) of a named expression or viseme."""
+    from training.synthetic.performance import EXPRESSIONS, VISEMES, weight_vector
+
+    if name in EXPRESSIONS:
+        return expression_vector(name, strength)
+    return weight_vector({key: value * strength for key, value in VISEMES[name].items()})
+
+
+def draw_pose(rng: np.random.Generator) -> NDArray[np.float32]:
+    """A random target pose (6,), with more distance to the camera than a still tripod shows."""
+    pose = random_pose(rng)
+    pose[5] = rng.normal(0, DISTANCE_SPREAD)
+    return pose
+
+
+def write_part(folder: Path, seeds: list[int], counts: TripleCounts, *, show_progress: bool) -> None:
+    """Render the triples of some identities into `folder`; a finished part is left alone."""
+    if (folder / "done.json").exists():
+        return
+    cv2.setNumThreads(1)
+    references = counts.references * len(seeds)
+    part = create_part(folder, references, references * counts.triples)
+    writer = TripleWriter(part, counts)
+    for seed in tqdm(seeds, desc=f"rendering {folder.name}", unit="identity", disable=not show_progress):
+        writer.write_identity(seed)
+    finish_part(folder, part, {"seeds": seeds, "references": counts.references, "triples": counts.triples})
+
+
+def render_triples(folder: Path, counts: TripleCounts, parts: int) -> None:
+    """Render a data set in `parts` processes. Interrupted parts start again, finished ones are kept."""
+    seeds = list(range(FIRST_SEED, FIRST_SEED + counts.identities))
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(
+            target=write_part,
+            args=(folder / f"part_{k:02d}", seeds[k::parts], counts),
+            kwargs={"show_progress": k == 0},
+        )
+        for k in range(parts)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    failed = [w.exitcode for w in workers if w.exitcode]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {parts} rendering processes failed (exit code {failed[0]})")

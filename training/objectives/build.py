@@ -1,0 +1,56 @@
+"""From a recipe to its objective, data opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gcavt.config import GcavtConfig
+from gcavt.edit_repose import EditReposeGenerator
+from gcavt.model import Gcavt
+from training.datasets.triples import NO_DEPTH, Triples
+from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage
+from training.objectives.objective import Objective
+from training.recipes import TrainConfig
+
+
+def build_objective(
+    config: TrainConfig, model_config: GcavtConfig, data: Path, *, fresh_model: Gcavt | None = None
+) -> Objective:
+    """The recipe's objective; a fresh model's re-poser starts from the data's mean geometry."""
+    if config.objective == "audio":
+        from training.objectives.audio import AudioStage
+
+        return AudioStage(config, data)
+    triples = Triples(data)
+    if config.objective in ("pose", "expression", "content"):
+        from training.objectives.encoders import ImageEncoderStage
+
+        return ImageEncoderStage(triples, config, model_config, config.objective)
+    if config.objective == "editor":
+        return EditorStage(triples, config, model_config)
+    if config.objective == "reposer" and fresh_model is not None:
+        start_from_mean_geometry(fresh_model, triples)
+    stage = {"reposer": ReposerStage, "joint": JointStage}[config.objective]
+    return stage(triples, config, model_config)
+
+
+def start_from_mean_geometry(model: Gcavt, triples: Triples, every: int = 11) -> None:
+    """Bias of the re-poser's geometry prior: mean depth (less translation z) and blend over the data."""
+    index = np.arange(0, len(triples), every)
+    depth = np.asarray(triples.triple("depth", index), np.float32)
+    known = depth > NO_DEPTH + 1
+    depth = depth - np.asarray(triples.triple("pose", index), np.float32)[:, 5, None, None]
+    blend = np.asarray(triples.triple("blend", index), np.float32) / 255
+    count = known.sum(0)
+    means = [
+        np.where(count > 5, (values * known).sum(0) / np.maximum(count, 1), fallback)
+        for values, fallback in ((depth, 0.3), (blend, 0.8))
+    ]
+    mean = torch.from_numpy(np.stack(means).astype(np.float32))[None]
+    reposer = cast(EditReposeGenerator, model.generator).reposer
+    reposer.set_mean_geometry(F.adaptive_avg_pool2d(mean, reposer.prior_px)[0])

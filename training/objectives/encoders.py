@@ -1,0 +1,176 @@
+"""Stages that regress one encoder to the exact codes of rendered frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gcavt import code_space, preprocessing
+from gcavt.augmentation import through_webcam, without_identity
+from gcavt.config import GcavtConfig
+from gcavt.model import Gcavt
+from training.datasets.triples import Triples
+from training.objectives.edit_repose import HELD_OUT_IDENTITIES
+from training.objectives.objective import Batch
+from training.recipes import TrainConfig
+
+LANDMARK_JITTER_PX = 1.2
+"""Standard deviation of the landmarks' noise at 256 px, like a face tracker's."""
+EVALUATION_FRAMES = 192
+
+Image = NDArray[np.uint8]
+
+
+class ImageEncoderStage:
+    """Pose, expression or content encoder: augmented frames of rendered people over random backgrounds."""
+
+    def __init__(
+        self,
+        triples: Triples,
+        config: TrainConfig,
+        model_config: GcavtConfig,
+        encoder: Literal["pose", "expression", "content"],
+    ) -> None:
+        self.triples = triples
+        self.encoder = encoder
+        self.model_config = model_config
+        self.train_index, held_out = triples.split(HELD_OUT_IDENTITIES)
+        self.evaluation_index = held_out[:: max(1, len(held_out) // EVALUATION_FRAMES)]
+        if encoder != "pose":
+            key = "expression" if encoder == "expression" else "mouth"
+            weights = np.asarray(triples.triple(key, self.train_index[::7]), np.float32)
+            self.spread = torch.from_numpy(np.maximum(weights.std(0), 0.05))
+            self.active = weights.std(0) > 0.05
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        joined = cast(Gcavt, model)
+        return (getattr(joined, f"{self.encoder}_encoder"),)
+
+    def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        index = np.sort(rng.choice(self.train_index, batch_size))
+        return self.batch(index, rng, augmented=True)
+
+    def batch(self, index: NDArray[np.integer], rng: np.random.Generator, *, augmented: bool) -> Batch:
+        frames = cast(Image, self.triples.triple("target", index))
+        alphas = cast(Image, self.triples.triple("alpha", index))
+        landmarks = np.asarray(self.triples.triple("landmarks", index), np.float32)
+        images = [
+            self.network_input(frame, alpha, points, rng, augmented=augmented)
+            for frame, alpha, points in zip(frames, alphas, landmarks, strict=True)
+        ]
+        batch: Batch = {"image": torch.from_numpy(np.stack(images))}
+        if self.encoder == "pose":
+            batch["code"] = torch.from_numpy(code_space.pose_code(self.triples.triple("pose", index)))
+        else:
+            key = "expression" if self.encoder == "expression" else "mouth"
+            batch["weights"] = torch.from_numpy(np.asarray(self.triples.triple(key, index), np.float32))
+            batch["code"] = torch.from_numpy(code_space.expression_code(batch["weights"].numpy()))
+        return batch
+
+    def network_input(
+        self,
+        frame: Image,
+        alpha: Image,
+        landmarks_68: NDArray[np.float32],
+        rng: np.random.Generator,
+        *,
+        augmented: bool,
+    ) -> NDArray[np.float32]:
+        """One encoder input (3, S, S) in [0, 1], as the engine makes it from a webcam's frame."""
+        image = over_background(frame, alpha, random_background(rng))
+        if augmented:
+            image = through_webcam(image, rng)
+            landmarks_68 = landmarks_68 + rng.normal(0, LANDMARK_JITTER_PX, landmarks_68.shape).astype(
+                np.float32
+            )
+        config = self.model_config
+        if self.encoder == "pose":
+            picture = preprocessing.pose_input(image, landmarks_68, config.pose.input_px)
+        elif self.encoder == "expression":
+            picture = preprocessing.expression_input(image, landmarks_68, config.expression.input_px)
+        else:
+            turn = float(rng.uniform(-8, 8)) if augmented else 0.0
+            picture = preprocessing.mouth_crop(image, landmarks_68, config.mouth_px, rotation_deg=turn)
+        if augmented:
+            picture = without_identity(picture, rng)
+        return preprocessing.to_network(picture)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
+        code: Tensor = encoder(batch["image"])
+        if self.encoder == "pose":
+            error = ((code - batch["code"]) ** 2)[:, :6].mean() + 0.1 * (code[:, 6:] ** 2).mean()
+        else:
+            error = weighted_code_error(code, batch["code"], self.spread)
+        return error, {}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
+        rng = np.random.default_rng(5)
+        codes, truths = [], []
+        for index in np.array_split(self.evaluation_index, 8):
+            batch = self.batch(index, rng, augmented=False)
+            codes.append(encoder(batch["image"]).numpy())
+            truths.append(batch["code"].numpy() if self.encoder == "pose" else batch["weights"].numpy())
+        code, truth = np.concatenate(codes), np.concatenate(truths)
+        if self.encoder == "pose":
+            return pose_figures(code, truth)
+        return weight_figures(code_space.expression_weights(code), truth, self.active)
+
+
+def weighted_code_error(code: Tensor, target: Tensor, spread_52: Tensor) -> Tensor:
+    """Squared error of the code's coordinates, each over its coefficient's spread; the null space is kept at 0."""
+    basis = torch.from_numpy(code_space.BASIS)
+    gap = (code - target) @ basis.T
+    outside = (code - target) - gap @ basis
+    scale = torch.cat([torch.ones(1), spread_52 * code_space.CODE_NORM * 0.7])
+    return ((gap / scale) ** 2).mean() + 0.1 * (outside**2).mean()
+
+
+def pose_figures(code: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
+    """Mean absolute errors in degrees and head units."""
+    errors = np.abs(code_space.pose_from_code(code) - code_space.pose_from_code(truth)).mean(0)
+    return dict(zip(("pitch", "yaw", "roll", "x", "y", "z"), map(float, errors), strict=True))
+
+
+def weight_figures(
+    weights: NDArray[np.float32], truth: NDArray[np.float32], active: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Share of variance explained, averaged over coefficients that move, and for a few that matter."""
+    unexplained = ((weights - truth) ** 2).mean(0) / np.maximum(truth.var(0), 1e-4)
+    r2 = np.clip(1 - unexplained, -1, 1)
+    figures = {"r2": float(r2[active].mean())}
+    for name in ("jawOpen", "mouthPucker", "mouthSmileLeft", "eyeBlinkLeft", "browInnerUp", "eyeLookInLeft"):
+        column = code_space.COEFFICIENTS.index(name)
+        if active[column]:
+            figures[name] = float(r2[column])
+    return figures
+
+
+def over_background(frame: Image, alpha: Image, background: Image) -> Image:
+    """A frame on black, premultiplied, laid over a background."""
+    behind = background.astype(np.uint16) * (255 - alpha)[:, :, None]
+    return np.minimum(frame + (behind // 255), 255).astype(np.uint8)
+
+
+def random_background(rng: np.random.Generator, size_px: int = 256) -> Image:
+    """A blurred room: a gradient, a few soft rectangles, grain."""
+    corners = rng.uniform(0, 255, (2, 2, 3)).astype(np.float32)
+    if rng.random() < 0.5:
+        corners = corners.mean(2, keepdims=True) * rng.uniform(0.8, 1.2, 3).astype(np.float32)
+    picture = cv2.resize(corners, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    for _ in range(int(rng.integers(0, 9))):
+        left, top = rng.integers(-40, size_px, 2)
+        width, height = rng.integers(10, 140, 2)
+        colour = rng.uniform(0, 255, 3)
+        cv2.rectangle(
+            picture, (int(left), int(top)), (int(left + width), int(top + height)), colour.tolist(), -1
+        )
+    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.5, 12)))
+    return picture.clip(0, 255).astype(np.uint8)
