@@ -1,6 +1,6 @@
 // Joins the parts: one session, one link that plays, one that publishes, the patch bay, the figures.
 
-import { PRESETS, buildGallery, buildSockets, showRouting } from "./controls.js";
+import { PRESETS, UPLOADED, buildGallery, buildSockets, showRouting, showUploaded } from "./controls.js";
 import { watchLink } from "./play.js";
 import { capture, captureAdvice, publishLink } from "./publish.js";
 import { ServerError, Session, identities } from "./session.js";
@@ -16,8 +16,11 @@ let session = null;
 let watching = null;
 let publishing = null;
 let stream = null; // camera and microphone, once a person gave them
-let routing = null; // what drives the avatar now, to connect a new session the same way
-let routesPending = 0; // while one is under way, the engine's state is older than what was picked
+let routing = PRESETS.clip; // what drives the avatar now, to connect a new session the same way
+let photos = []; // a person's own, which another session needs again
+let routesStarted = 0;
+let routesPending = 0;
+let linkState = "connecting"; // of the link that plays
 
 // --- session ---
 
@@ -26,20 +29,24 @@ async function openSession() {
   watching?.close();
   publishing?.close();
   session = await Session.open();
-  watching = watchLink(session, avatar, showConnection);
-  await watching.open();
+  watching = watchLink(session, avatar, (state, error) => {
+    linkState = state;
+    showConnection(state, error);
+  });
+  watching.open();
   if (stream) publish();
-  if (routing) await route(routing);
+  await route(routing);
 }
 
 async function poll() {
   try {
     if (!session) {
-      buildGallery($("gallery"), await identities(), pick);
+      buildGallery($("gallery"), await identities(), pick, takePhotos);
+      if (photos.length > 0) showUploaded($("gallery"), photos[0], pick);
       await openSession();
     }
     await showState();
-    if ($("connection").dataset.state === "offline") showConnection("reconnecting");
+    if ($("connection").dataset.state === "offline") showConnection(linkState);
   } catch (error) {
     await answerFailure(error);
   }
@@ -47,8 +54,10 @@ async function poll() {
 }
 
 async function showState() {
+  const routesSeen = routesPending === 0 ? routesStarted : -1;
   const state = await session.state();
-  if (routesPending === 0) {
+  if (state.failure) showError(state.failure);
+  if (routesSeen === routesStarted) { // else this state is older than what was picked
     showRouting(state);
     routing = { identity: state.identity, ...state.sockets };
   }
@@ -78,10 +87,23 @@ async function pick(sockets) {
   }
 }
 
+async function takePhotos(files) {
+  try {
+    await session.uploadIdentity(files);
+    photos = files;
+    showUploaded($("gallery"), files[0], pick);
+  } catch (error) {
+    showError(error.message);
+  }
+}
+
 async function route(sockets) {
+  routesStarted += 1;
   routesPending += 1;
   try {
-    await session.route(sockets);
+    const { identity, ...others } = sockets;
+    if (identity === UPLOADED) await session.uploadIdentity(photos);
+    await session.route(identity === UPLOADED ? others : sockets);
   } finally {
     routesPending -= 1;
   }

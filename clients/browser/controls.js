@@ -20,9 +20,18 @@ export function buildSockets(root, onPick) {
   root.replaceChildren(...SOCKETS.map((socket) => socketRow(socket, onPick)));
 }
 
-/** Builds the gallery from the identities the engine has; `onPick({identity: name})`. */
-export function buildGallery(root, identities, onPick) {
-  root.replaceChildren(...identities.map((identity) => identityTile(identity, onPick)));
+/** The name under which the engine holds an identity that was made from a person's own photos. */
+export const UPLOADED = "uploaded";
+
+/** Builds the gallery from the identities the engine has; `onPick({identity: name})`, `onPhotos(files)`. */
+export function buildGallery(root, identities, onPick, onPhotos) {
+  root.replaceChildren(...identities.map((identity) => identityTile(identity, onPick)), photosTile(onPhotos));
+}
+
+/** Shows a person's own photo as one more identity, in front of the tile that took it. */
+export function showUploaded(root, photo, onPick) {
+  root.querySelector(`input[value="${UPLOADED}"]`)?.closest("label").remove();
+  root.lastElementChild.before(identityTile({ name: UPLOADED, thumbnail: URL.createObjectURL(photo) }, onPick));
 }
 
 /** Marks what the engine says is connected: `identity` and `sockets` of the session's state. */
@@ -50,6 +59,17 @@ function identityTile({ name, thumbnail }, onPick) {
   const tile = choice("identity", name, picture, onPick);
   tile.className = "identity";
   tile.append(element("span", { textContent: name.replaceAll("_", " ") }));
+  return tile;
+}
+
+function photosTile(onPhotos) {
+  const tile = element("label", { className: "identity photos", title: "One photo or a few of the same person" });
+  const input = element("input", { type: "file", accept: "image/*", multiple: true });
+  input.addEventListener("change", () => {
+    if (input.files.length > 0) onPhotos([...input.files]);
+    input.value = ""; // the same file may be picked again
+  });
+  tile.append(input, element("b", { textContent: "+" }), element("span", { textContent: "a photo" }));
   return tile;
 }
 

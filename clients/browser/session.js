@@ -57,6 +57,13 @@ export class Session {
     await succeeded(await fetch(this.url, { method: "PATCH", headers, body: JSON.stringify(sockets) }));
   }
 
+  /** Takes on the face of the person in these photos. */
+  async uploadIdentity(photos) {
+    const body = new FormData();
+    for (const photo of photos) body.append("photo", photo);
+    await succeeded(await fetch(`${this.url}/identity`, { method: "POST", headers: this.authorization, body }));
+  }
+
   /** Ends the session; `keepalive` lets the request outlive the page. */
   close() {
     return fetch(this.url, { method: "DELETE", headers: this.authorization, keepalive: true });
