@@ -1,4 +1,4 @@
-"""The code space that `lite` is taught: pose, expression and mouth codes as known functions of exact parameters.
+"""The code space that `lite` is taught: codes as known, invertible functions of exact parameters.
 
 Rendered heads come with exact head pose and 52 blendshape weights, so the codes need not be discovered:
 each is a fixed, invertible embedding of those parameters, the generator learns to read it and the encoders
@@ -27,8 +27,8 @@ COEFFICIENTS: Final[tuple[str, ...]] = tuple(
 )
 """The 52 ARKit blendshape names, sorted; index = position in every weights_52 array."""
 
-POSE_SCALE: Final[NDArray[np.float32]] = np.array([8.0, 15.0, 6.0, 0.10, 0.08, 0.25], np.float32)
-"""Standard deviation of pitch, yaw, roll (degrees) and head translation x, y, z (head units)."""
+POSE_SCALE: Final[NDArray[np.float32]] = np.array([8.0, 15.0, 6.0, 0.10, 0.10, 0.60], np.float32)
+"""About the standard deviation of pitch, yaw, roll (degrees) and head translation x, y, z (head units)."""
 
 POSE_DIM: Final = 12
 CODE_DIM: Final = 256

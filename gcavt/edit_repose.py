@@ -121,7 +121,7 @@ class HeadGeometry(nn.Module):
         """
         batch, _, height, width = depth_blend_B2HW.shape
         half = self.image_px / 2
-        z = depth_blend_B2HW[:, :1].clamp(-1.5, 2.5)
+        z = depth_blend_B2HW[:, :1].clamp(-4, 6)
         follow = depth_blend_B2HW[:, 1:2].clamp(0, 1).reshape(batch, 1, -1)
         scale = (self.distance - z) / self.focal_px
         x = (self.grid[:, :1] - half) * scale
@@ -161,13 +161,19 @@ class ReferenceEncoder(nn.Module):
         fine, half, quarter, eighth = generator.editor_channels
         self.editor_1 = _conv_norm(6, fine)
         self.editor_2 = nn.Sequential(nn.AvgPool2d(2), _conv_norm(fine, half), _conv_norm(half, half))
-        self.editor_4 = nn.Sequential(nn.AvgPool2d(2), _conv_norm(half, quarter), _conv_norm(quarter, quarter))
-        self.editor_8 = nn.Sequential(nn.AvgPool2d(2), _conv_norm(quarter, eighth), _conv_norm(eighth, eighth))
+        self.editor_4 = nn.Sequential(
+            nn.AvgPool2d(2), _conv_norm(half, quarter), _conv_norm(quarter, quarter)
+        )
+        self.editor_8 = nn.Sequential(
+            nn.AvgPool2d(2), _conv_norm(quarter, eighth), _conv_norm(eighth, eighth)
+        )
         # the parts of the editor's decoder that see only the reference
         self.skip_2 = nn.Conv2d(half, half, 3, 1, 1)
         self.skip_4 = nn.Conv2d(quarter, quarter, 3, 1, 1)
         maps = generator.reference_channels
-        self.map_4 = nn.Sequential(_conv_norm(3, 16, 2), _conv_norm(16, maps[0], 2), _conv_norm(maps[0], maps[0]))
+        self.map_4 = nn.Sequential(
+            _conv_norm(3, 16, 2), _conv_norm(16, maps[0], 2), _conv_norm(maps[0], maps[0])
+        )
         self.map_8 = nn.Sequential(_conv_norm(maps[0], maps[1], 2), _conv_norm(maps[1], maps[1]))
         self.map_16 = nn.Sequential(_conv_norm(maps[1], maps[2], 2), _conv_norm(maps[2], maps[2]))
         self.register_buffer("crop_grid", pixel_grid(*self.crop_size), persistent=False)
@@ -191,7 +197,9 @@ class ReferenceEncoder(nn.Module):
         map_8 = self.map_8(map_4)
         return map_4, map_8, self.map_16(map_8)
 
-    def forward(self, primary_image: Tensor, secondary_image: Tensor, crop_origin: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, primary_image: Tensor, secondary_image: Tensor, crop_origin: Tensor
+    ) -> tuple[Tensor, ...]:
         """The reference state, in the order of `reference_state_shapes`.
 
         Both images are (B, 3, 256, 256) in [0, 1] on black; give the primary twice where there is one photo.
@@ -217,7 +225,7 @@ class _DecoderBlock(nn.Module):
         return 4 * self.channels
 
     def forward(self, x: Tensor, affine: Tensor, skip: Tensor | None = None) -> Tensor:
-        shift_1, scale_1, shift_2, scale_2 = affine.split(self.channels, 1)
+        shift_1, scale_1, shift_2, scale_2 = torch.split(affine, self.channels, 1)
         y = self.conv_1(x)
         if skip is not None:
             y = _upsample(y) + skip
@@ -256,7 +264,9 @@ class Editor(nn.Module):
         self.decode_2 = _DecoderBlock(quarter, half)
         self.counts = [b.affine_count for b in (self.decode_8, self.decode_4, self.decode_2)]
         self.affine = nn.Sequential(
-            nn.Linear(config.expression_dim + config.content_dim, 256), nn.ReLU(), nn.Linear(256, sum(self.counts))
+            nn.Linear(config.expression_dim + config.content_dim, 256),
+            nn.ReLU(),
+            nn.Linear(256, sum(self.counts)),
         )
         self.flow_4 = nn.Conv2d(quarter, 4, 3, 1, 1)
         self.flow_2 = nn.Conv2d(half, 4, 3, 1, 1)
@@ -281,7 +291,7 @@ class Editor(nn.Module):
         crops: Tensor,
         features: tuple[Tensor, Tensor, Tensor, Tensor],
     ) -> Edit:
-        affine = self.affine(torch.cat([expression_code, content_code], 1)).split(self.counts, 1)
+        affine = torch.split(self.affine(torch.cat([expression_code, content_code], 1)), self.counts, 1)
         full, half, quarter, eighth = features
         y8 = self.decode_8(eighth, affine[0])
         y4 = self.decode_4(y8, affine[1], quarter)
@@ -332,7 +342,7 @@ class _ReposerBlock(nn.Module):
 
     def forward(self, x: Tensor, affine: Tensor) -> Tensor:
         sizes = [self.channels_in, self.channels_in, self.channels_out, self.channels_out]
-        shift_1, scale_1, shift_2, scale_2 = affine.split(sizes, 1)
+        shift_1, scale_1, shift_2, scale_2 = torch.split(affine, sizes, 1)
         y = self.conv_1(adain_relu(x, scale_1 + 1, shift_1))
         skip = self.skip(x)
         if self.upsample:
@@ -398,14 +408,14 @@ class Reposer(nn.Module):
             nn.init.zeros_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
-        self.register_buffer("pose_scale", torch.from_numpy(POSE_SCALE.copy()), persistent=False)
+        self.register_buffer("pose_scale", torch.tensor(POSE_SCALE.tolist()), persistent=False)
         self.register_buffer("image_grid", pixel_grid(side, side), persistent=False)
 
     pose_scale: Tensor
     image_grid: Tensor
 
     def set_mean_geometry(self, depth_blend_2HW: Tensor) -> None:
-        """Start the geometry from the data set's mean depth and blend (2, 32, 32)."""
+        """Start from the data set's mean depth (less the head's translation z) and blend (2, 32, 32)."""
         last = self.prior[4]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
@@ -424,8 +434,9 @@ class Reposer(nn.Module):
         target_pose = pose_code[:, :6] * self.pose_scale
         reference_code = reference_pose / self.pose_scale
         codes = torch.cat([identity_code, pose_code, reference_code, expression_code, content_code], 1)
-        affine = self.affine(codes).split(self.counts, 1)
+        affine = torch.split(self.affine(codes), self.counts, 1)
         depth = self.prior(pose_code[:, :6]).reshape(-1, 2, self.prior_px, self.prior_px)
+        depth = depth + F.pad(target_pose[:, 5:6], (0, 1))[:, :, None, None]
         map_4, map_8, map_16 = maps
         x = self.constant + F.adaptive_avg_pool2d(self.enter(map_16), self.constant.shape[-1])
         for block, values in zip(self.blocks[:3], affine[:3], strict=True):

@@ -56,12 +56,10 @@ def run(args: argparse.Namespace) -> int:
     if args.processes == 1:
         _train(0, args, config, "")
         return 0
-    import torch.multiprocessing
+    from torch.multiprocessing.spawn import spawn
 
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(  # type: ignore[no-untyped-call]
-            _train, (args, config, f"file://{folder}/rendezvous"), nprocs=args.processes
-        )
+        spawn(_train, (args, config, f"file://{folder}/rendezvous"), nprocs=args.processes)  # type: ignore[no-untyped-call]
     return 0
 
 

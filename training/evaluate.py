@@ -5,31 +5,43 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from skimage.metrics import structural_similarity
 from torch import Tensor
+from tqdm import tqdm
 
-from gcavt import code_space
 from gcavt.checkpoint import read_checkpoint
+from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from training.datasets.triples import Triples
 from training.objectives.edit_repose import JointStage
 from training.objectives.encoders import ImageEncoderStage
-from training.objectives.image_losses import psnr, region_error
+from training.objectives.image_losses import box_mask, eye_boxes, mouth_boxes, psnr, region_error, to_tensor
 from training.objectives.objective import Batch
 from training.recipes import joint
+from training.synthetic import truth
+from training.synthetic.identity import Identity, Scene
+from training.synthetic.renderer import Renderer
 
-MODES = ("exact", "self", "cross")
-"""Exact codes; the target drives through the encoders; three other people drive."""
+MODES = {
+    "exact": "codes of the exact parameters",
+    "self": "the target frame drives through the encoders",
+    "cross": "three other people drive pose, expression and mouth, against an exact render of the mixture",
+}
+BATCH = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "modes:\n" + "\n".join(f"  {mode:6s} {meaning}" for mode, meaning in MODES.items())
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument(
-        "--data", type=Path, required=True, help="rendered triples; their last identities are the test set"
+        "--data", type=Path, required=True, help="rendered triples; the last 12 identities are held out"
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for evaluation.json and contact_sheet.png"
@@ -43,11 +55,9 @@ def run(args: argparse.Namespace) -> int:
     with torch.no_grad():
         figures, sheet = Evaluation(model, args.data, args.frames).run()
     (args.out / "evaluation.json").write_text(json.dumps(figures, indent=1))
-    from PIL import Image
-
     Image.fromarray(sheet).save(args.out / "contact_sheet.png")
     for mode, values in figures.items():
-        print(f"{mode:6s} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))  # noqa: T201
+        tqdm.write(f"{mode:6s} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
     return 0
 
 
@@ -56,29 +66,31 @@ class Evaluation:
 
     def __init__(self, model: Gcavt, data: Path, frames: int) -> None:
         self.model = model
+        self.generator = cast(EditReposeGenerator, model.generator)
         self.triples = Triples(data)
         self.stage = JointStage(self.triples, joint(), model.config)
-        every = max(1, len(self.stage.evaluation_index) // frames)
-        self.index = self.stage.evaluation_index[::every]
-        self.inputs = {
-            name: ImageEncoderStage(self.triples, joint(), model.config, name)  # type: ignore[arg-type]
-            for name in ("pose", "expression", "content")
-        }
+        self.index = self.stage.evaluation_index[:: max(1, len(self.stage.evaluation_index) // frames)]
+        self.pose = ImageEncoderStage(self.triples, joint(), model.config, "pose")
+        self.expression = ImageEncoderStage(self.triples, joint(), model.config, "expression")
+        self.content = ImageEncoderStage(self.triples, joint(), model.config, "content")
+        self._renderers: dict[int, Renderer] = {}
 
     def run(self) -> tuple[dict[str, dict[str, float]], NDArray[np.uint8]]:
-        """Figures per mode, and a sheet: reference, target, then one column per mode."""
+        """Figures per mode; and a sheet of reference, (target, picture) per mode."""
         results: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
         rows = []
-        others = np.roll(self.index, 9), np.roll(self.index, 18), np.roll(self.index, 27)
-        for start in range(0, len(self.index), 8):
-            part = slice(start, start + 8)
-            batch = self.stage.batch(self.index[part], np.zeros(len(self.index[part]), bool))
-            images = [batch["primary"], batch["target"]]
+        for start in tqdm(range(0, len(self.index), BATCH), desc="evaluating"):
+            chosen = np.arange(start, min(start + BATCH, len(self.index)))
+            batch = self.stage.batch(self.index[chosen], np.zeros(len(chosen), bool))
+            others = [self.index[(chosen + shift) % len(self.index)] for shift in (9, 18, 27)]
+            columns = [batch["primary"]]
             for mode in MODES:
-                image, target = self._drive(batch, mode, tuple(o[part] for o in others))
-                results[mode].append(self._figures(image, target, batch))
-                images.append(image)
-            rows.append(torch.cat(list(torch.cat(images, 3)[:2]), 1))
+                drivers = others if mode == "cross" else [batch["index"]] * 3
+                compared = batch | self._mixture(batch, drivers) if mode == "cross" else batch
+                image = self._drive(batch, drivers, exact=mode == "exact")
+                results[mode].append(self._figures(image, compared))
+                columns += [compared["target"], image]
+            rows.append(torch.cat(list(torch.cat(columns, 3)[:2]), 1))
         sheet = (torch.cat(rows, 1).permute(1, 2, 0).clamp(0, 1).numpy() * 255).astype(np.uint8)
         means = {
             mode: {key: float(np.nanmean([r[key] for r in values])) for key in values[0]}
@@ -86,48 +98,75 @@ class Evaluation:
         }
         return means, sheet
 
-    def _drive(
-        self, batch: Batch, mode: str, others: tuple[NDArray[np.integer], ...]
-    ) -> tuple[Tensor, Tensor]:
-        drivers = [batch["index"]] * 3 if mode != "cross" else list(others)
-        if mode == "exact":
-            codes = batch["pose_code"], batch["expression_code"], batch["content_code"]
+    def _drive(self, batch: Batch, drivers: list[NDArray[np.integer]], *, exact: bool) -> Tensor:
+        if exact:
+            pose, expression, content = batch["pose_code"], batch["expression_code"], batch["content_code"]
         else:
-            codes = self._encode(drivers)
-        edited, _ = self.stage.edited(self.model.generator, batch, codes[1:])  # type: ignore[arg-type]
-        result, _, _ = self.stage.repose(self.model, batch | {"pose_code": codes[0]}, edited, codes[1:])
-        return result.image.clamp(0, 1), batch["target"]
+            rng = np.random.default_rng(3)
+            pictures = [
+                stage.batch(index, rng, augmented=False)["image"]
+                for stage, index in zip((self.pose, self.expression, self.content), drivers, strict=True)
+            ]
+            pose = self.model.pose_encoder(pictures[0])
+            expression = self.model.expression_encoder(pictures[1])
+            content = self.model.content_encoder(pictures[2])
+        edited, _ = self.stage.edited(self.generator, batch, (expression, content))
+        driven = batch | {"pose_code": pose}
+        return self.stage.repose(self.model, driven, edited, (expression, content))[0].image.clamp(0, 1)
 
-    def _encode(self, drivers: list[NDArray[np.integer]]) -> tuple[Tensor, Tensor, Tensor]:
-        codes = []
-        for (name, stage), index in zip(self.inputs.items(), drivers, strict=True):
-            images = stage.batch(index, np.random.default_rng(3), augmented=False)["image"]
-            codes.append(getattr(self.model, f"{name}_encoder")(images))
-        return codes[0], codes[1], codes[2]
+    def _mixture(self, batch: Batch, drivers: list[NDArray[np.integer]]) -> Batch:
+        """Exact renders of each identity with the pose, expression and mouth of three other frames."""
+        poses = np.asarray(self.triples.triple("pose", drivers[0]), np.float32)
+        faces = np.asarray(self.triples.triple("expression", drivers[1]), np.float32)
+        faces = np.clip(faces + np.asarray(self.triples.triple("mouth", drivers[2]), np.float32), 0, 1)
+        images, points = [], []
+        for index, pose, face in zip(batch["index"], poses, faces, strict=True):
+            render = self._renderer(int(self.triples.identity[index])).render(face, pose)
+            images.append(render.image)
+            points.append(truth.landmarks(render))
+        landmarks = self._landmarks_68(np.stack(points))
+        return {
+            "target": to_tensor(np.stack(images)),
+            "target_mouth": box_mask(mouth_boxes(landmarks), 256, 256),
+            "target_eyes": box_mask(eye_boxes(landmarks), 256, 256),
+        }
 
     @staticmethod
-    def _figures(image: Tensor, target: Tensor, batch: Batch) -> dict[str, float]:
+    def _landmarks_68(points_BK2: NDArray[np.float32]) -> NDArray[np.float32]:
+        from gcavt.preprocessing import landmarks_68_from_478
+
+        return np.stack([landmarks_68_from_478(points) for points in points_BK2])
+
+    def _renderer(self, seed: int) -> Renderer:
+        if seed not in self._renderers:
+            self._renderers[seed] = Renderer(Identity(seed), Scene.from_seed(seed), supersampling=2)
+        return self._renderers[seed]
+
+    @staticmethod
+    def _figures(image: Tensor, batch: Batch) -> dict[str, float]:
+        target = batch["target"]
         pairs = zip(image.permute(0, 2, 3, 1).numpy(), target.permute(0, 2, 3, 1).numpy(), strict=True)
-        ssim = [
-            structural_similarity(
-                a,
-                b,
-                channel_axis=2,
-                data_range=1.0,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-            )
-            for a, b in pairs
-        ]
         return {
             "psnr_db": psnr(image, target),
-            "ssim": float(np.mean(ssim)),
+            "ssim": float(np.mean([ssim(a, b) for a, b in pairs])),
             "mouth_l1": region_error(image, target, batch["target_mouth"]),
             "eyes_l1": region_error(image, target, batch["target_eyes"]),
         }
 
 
-def code_of_pose(pose_6: NDArray[np.float32]) -> Tensor:
-    """Pose codes as a tensor."""
-    return torch.from_numpy(code_space.pose_code(pose_6))
+def ssim(image_HWC: NDArray[np.float32], target_HWC: NDArray[np.float32]) -> float:
+    """Structural similarity of RGB pictures in [0, 1]: Gaussian window, sigma 1.5, population covariance.
+
+    Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity".
+    """
+    return float(
+        structural_similarity(
+            image_HWC,
+            target_HWC,
+            channel_axis=2,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )

@@ -1,4 +1,4 @@
-"""Named training runs: functions returning a complete TrainConfig. A variant is a function that changes two fields."""
+"""Named training runs: functions returning a complete TrainConfig; a variant changes two fields."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One loop for every recipe: batches, steps, moving average, checkpoints, resume, data-parallel processes.
 
-On a CPU one thread per process and two processes beat two threads (see LOG.md), so gradients are averaged over
-processes with gloo. A run folder holds `last.safetensors` (the moving average: what is evaluated and shipped),
+On a CPU one thread per process and two processes beat two threads (see LOG.md), so gradients are averaged
+over processes with gloo. A run folder holds `last.safetensors` (the moving average, which is what ships),
 `state.pt` (weights, optimiser, step) and `log.jsonl`; TensorBoard reads `events`.
 """
 
@@ -79,7 +79,7 @@ class Trainer:
         self.stopping = False
 
     def run(self, *, until_step: int | None = None, evaluate_every: int = 500) -> dict[str, float]:
-        """Train to the recipe's last step (or `until_step`), resuming from the folder; returns the last figures."""
+        """Train to the last step (or `until_step`), resuming from the folder; returns the last figures."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         last = min(until_step or self.config.steps, self.config.steps)

@@ -1,7 +1,7 @@
 """Renders the counterfactual triples of `training.datasets.triples`, in parallel processes.
 
-Each identity is placed so that its neutral, frontal face fills the frame exactly as the face crop would cut it
-(box x 1.8): what the networks see in training is framed like what the engine sends them.
+Each identity is placed so that its neutral, frontal face fills the frame as the face crop would cut it
+(box x 1.8): what the networks see in training is framed like what they get live.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from gcavt.config import GcavtConfig
@@ -140,7 +141,7 @@ class TripleWriter:
         return x - x % 2, y - y % 2
 
     @staticmethod
-    def _put(arrays: dict[str, NDArray[np.generic]], row: int, **values: object) -> None:
+    def _put(arrays: dict[str, NDArray[Any]], row: int, **values: ArrayLike) -> None:
         for key, value in values.items():
             arrays[key][row] = value
 

@@ -1,9 +1,9 @@
-"""Counterfactual triples on disk: (reference, the reference edited, the target), all of one rendered identity.
+"""Counterfactual triples on disk: reference, edited reference, target, all of one rendered identity.
 
 The edited picture shows the target's expression and mouth at the reference's pose; the target shows them at a
-new pose. No video offers such pairs; a renderer does. Arrays are memory-mapped, a folder `part_NN` per writer.
+new pose. No video offers such pairs; a renderer does. Arrays are memory-mapped, a folder per writer.
 
-# R references, T triples; images RGB uint8; positions in pixels of the 256 px frame, first pixel's centre at 0.5
+# R references, T triples; images RGB uint8; positions in px of the 256 px frame, first pixel centre at 0.5
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class TriplesPart:
 
 
 class Triples:
-    """All parts of a data set as one: `reference(key, i)` and `triple(key, i)` gather rows by index arrays."""
+    """All parts of a data set as one; `reference` and `triple` gather rows by index arrays."""
 
     def __init__(self, folder: Path) -> None:
         done = sorted(folder.glob("part_*/done.json"))
         if not done:
-            raise FileNotFoundError(f"no finished part in {folder}; run: gcavt train --render {folder}")
+            raise FileNotFoundError(f"no finished part in {folder}; gcavt train renders it when the folder is empty")
         self._parts = [_open_part(path.parent) for path in done]
         self.info = [json.loads(path.read_text()) for path in done]
         self._starts = np.cumsum([0] + [len(p.triples["reference"]) for p in self._parts])

@@ -67,7 +67,7 @@ class AudioStage:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         windows = torch.from_numpy(self.windows["held_out"].astype(np.float32))[:, None]
         encoder = cast(Gcavt, model).audio_encoder
-        codes = torch.cat([encoder(part) for part in windows.split(256)]).numpy()
+        codes = torch.cat([encoder(part) for part in torch.split(windows, 256)]).numpy()
         truth = self.weights["held_out"]
         weights = code_space.content_weights(codes)
         jaw = code_space.COEFFICIENTS.index("jawOpen")
@@ -100,7 +100,7 @@ def augmented_windows(windows_BFT: NDArray[np.float32], rng: np.random.Generator
     for row in range(0, batch, 2):
         low = int(rng.integers(0, bands - 12))
         changed[row, low : low + int(rng.integers(0, 12))] = 0
-    return np.clip(changed, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(changed, 0, 1), np.float32)
 
 
 def _write_speech(path: Path) -> None:
@@ -144,7 +144,7 @@ def _utterance(
     weights = np.pad(weights, ((pad, pad), (0, 0)))
     mel = audio.mel_spectrogram(_recorded(samples, rng))
     windows = np.stack([audio.mel_window(mel, t) for t in range(len(weights))])
-    return windows.astype(np.float16), weights.astype(np.float32)
+    return windows.astype(np.float16), np.asarray(weights, np.float32)
 
 
 @functools.cache

@@ -44,7 +44,8 @@ class ImageEncoderStage:
         self.evaluation_index = held_out[:: max(1, len(held_out) // EVALUATION_FRAMES)]
         if encoder != "pose":
             key = "expression" if encoder == "expression" else "mouth"
-            weights = np.asarray(triples.triple(key, self.train_index[::7]), np.float32)
+            every = max(1, len(self.train_index) // 2000)
+            weights = np.asarray(triples.triple(key, self.train_index[::every]), np.float32)
             self.spread = torch.from_numpy(np.maximum(weights.std(0), 0.05))
             self.active = weights.std(0) > 0.05
 
@@ -125,7 +126,7 @@ class ImageEncoderStage:
 
 
 def weighted_code_error(code: Tensor, target: Tensor, spread_52: Tensor) -> Tensor:
-    """Squared error of the code's coordinates, each over its coefficient's spread; the null space is kept at 0."""
+    """Squared error of the code's coordinates, each over its coefficient's spread; the null space is kept 0."""
     basis = torch.from_numpy(code_space.BASIS)
     gap = (code - target) @ basis.T
     outside = (code - target) - gap @ basis

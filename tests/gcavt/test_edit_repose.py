@@ -1,0 +1,156 @@
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
+from gcavt.edit_repose import (
+    EditReposeGenerator,
+    HeadGeometry,
+    adain_relu,
+    pixel_grid,
+    rotation_matrix,
+    sample,
+)
+from gcavt.edit_repose_shapes import reference_state_shapes
+
+
+def small_config() -> GcavtConfig:
+    generator = EditReposeGeneratorConfig(
+        editor_channels=(4, 4, 6, 8), reference_channels=(4, 6, 8), reposer_channels=(8, 8, 8, 6, 4)
+    )
+    return replace(GcavtConfig.lite(), generator=generator)
+
+
+@pytest.fixture(scope="module")
+def generator() -> EditReposeGenerator:
+    torch.manual_seed(0)
+    return EditReposeGenerator(small_config()).eval()
+
+
+def codes(batch: int = 1) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(1)
+    return tuple(torch.randn(batch, width) for width in (512, 12, 256, 256))
+
+
+def portrait(batch: int = 1) -> torch.Tensor:
+    torch.manual_seed(2)
+    return F.interpolate(torch.rand(batch, 3, 16, 16), size=(256, 256), mode="bicubic").clamp(0, 1)
+
+
+ORIGIN = torch.tensor([[56.0, 60.0, 58.0, 62.0]])
+
+
+def test_image_and_mask_have_the_promised_shape_and_range(generator: EditReposeGenerator) -> None:
+    with torch.no_grad():
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN)
+        image, mask = generator(*codes(), torch.zeros(1, 6), ORIGIN, *state)
+    assert image.shape == (1, 3, 256, 256)
+    assert mask.shape == (1, 1, 256, 256)
+    assert 0 <= image.min() and image.max() <= 1
+    assert 0 <= mask.min() and mask.max() <= 1
+
+
+def test_the_reference_state_has_the_declared_names_and_shapes(generator: EditReposeGenerator) -> None:
+    with torch.no_grad():
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN)
+    shapes = reference_state_shapes(small_config())
+    assert [tuple(tensor.shape[1:]) for tensor in state] == list(shapes.values())
+    assert all(name.startswith("reference_") for name in shapes)
+
+
+def test_the_adain_member_has_no_reference_state() -> None:
+    assert reference_state_shapes(GcavtConfig.paper()) == {}
+
+
+def test_a_crop_is_an_exact_cut_and_pasting_no_change_restores_the_portrait(
+    generator: EditReposeGenerator,
+) -> None:
+    image = portrait()
+    crop = generator.reference_encoder.crop(image, ORIGIN[:, :2])
+    torch.testing.assert_close(crop, image[:, :, 60:236, 56:200], atol=1e-5, rtol=0)
+    pasted = generator.paste(image, torch.zeros_like(crop), ORIGIN[:, :2])
+    torch.testing.assert_close(pasted, image)
+
+
+def test_a_change_is_pasted_where_the_crop_was_cut(generator: EditReposeGenerator) -> None:
+    change = torch.ones(1, 3, 176, 144)
+    pasted = generator.paste(torch.zeros(1, 3, 256, 256), change, ORIGIN[:, :2])
+    expected = F.pad(change, (56, 256 - 56 - 144, 60, 256 - 60 - 176))
+    torch.testing.assert_close(pasted, expected, atol=1e-4, rtol=0)
+
+
+def test_equal_poses_leave_every_pixel_in_place() -> None:
+    geometry = HeadGeometry(EditReposeGeneratorConfig(), 256, 64)
+    depth_blend = torch.rand(2, 2, 64, 64)
+    pose = torch.tensor([[5.0, -20.0, 3.0, 0.1, 0.0, 0.2], [0.0, 30.0, 0.0, 0.0, 0.05, -0.3]])
+    position = geometry(depth_blend, pose, pose)
+    # the neck's inverse is approximate where head and body mix, exact at blend 0 and 1
+    depth_blend[:, 1] = 1
+    exact = geometry(depth_blend, pose, pose)
+    torch.testing.assert_close(exact, geometry.grid.expand(2, -1, -1, -1), atol=2e-3, rtol=0)
+    assert (position - geometry.grid).abs().max() < 12
+
+
+def test_moving_the_head_nearer_magnifies_about_the_optical_axis() -> None:
+    geometry = HeadGeometry(EditReposeGeneratorConfig(), 256, 64)
+    flat = torch.stack([torch.full((1, 64, 64), 1.0), torch.ones(1, 64, 64)], 1)
+    near, far = torch.zeros(1, 6), torch.zeros(1, 6)
+    near[0, 5] = 1.0
+    position = geometry(flat + torch.tensor([1.0, 0.0])[None, :, None, None], near, far)
+    offset_here, offset_there = geometry.grid - 128, position - 128
+    torch.testing.assert_close(offset_there, offset_here * (9.0 / 10.0), atol=1e-2, rtol=0)
+
+
+def test_rotation_turns_about_the_axes_in_the_renderers_order() -> None:
+    yaw = rotation_matrix(torch.tensor([[0.0, 90.0, 0.0]]))[0]
+    torch.testing.assert_close(
+        yaw @ torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0
+    )
+    pitch = rotation_matrix(torch.tensor([[90.0, 0.0, 0.0]]))[0]
+    torch.testing.assert_close(
+        pitch @ torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, -1.0, 0.0]), atol=1e-6, rtol=0
+    )
+
+
+def test_sampling_at_pixel_centres_returns_the_picture() -> None:
+    image = torch.rand(1, 3, 20, 30)
+    torch.testing.assert_close(sample(image, pixel_grid(20, 30)), image, atol=1e-5, rtol=0)
+
+
+def test_fused_adain_equals_instance_norm_in_value_and_gradient() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 9, 7, requires_grad=True)
+    scale = torch.randn(2, 5, requires_grad=True)
+    shift = torch.randn(2, 5, requires_grad=True)
+    weight = torch.randn(2, 5, 9, 7)
+    fused = adain_relu(x, scale, shift)
+    plain = F.relu(F.instance_norm(x, eps=1e-4) * scale[:, :, None, None] + shift[:, :, None, None])
+    torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-5)
+    ours = torch.autograd.grad((fused * weight).sum(), (x, scale, shift))
+    reference = torch.autograd.grad((plain * weight).sum(), (x, scale, shift))
+    for mine, theirs in zip(ours, reference, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_mouth_code_reaches_the_picture(generator: EditReposeGenerator) -> None:
+    identity, pose, expression, content = codes()
+    with torch.no_grad():
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN)
+        one, _ = generator(identity, pose, expression, content, torch.zeros(1, 6), ORIGIN, *state)
+        two, _ = generator(identity, pose, expression, -content, torch.zeros(1, 6), ORIGIN, *state)
+    assert (one - two).abs().max() > 1e-4
+
+
+def test_lite_generates_within_its_budget_of_operations() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = GcavtConfig.lite()
+    with torch.device("meta"):
+        lite = EditReposeGenerator(config)
+        state = [torch.empty(1, *shape) for shape in reference_state_shapes(config).values()]
+        inputs = [torch.empty(1, width) for width in (512, 12, 256, 256, 6, 4)]
+        with FlopCounterMode(display=False) as counter:
+            lite(*inputs, *state)
+    assert counter.get_total_flops() < 1.5e9
