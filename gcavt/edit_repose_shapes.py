@@ -1,4 +1,4 @@
-"""Tensors of the edit_repose generator's reference state; apart from the network so that no torch is needed."""
+"""Tensors of the edit_repose generator's reference state; kept apart so that no torch is needed."""
 
 from __future__ import annotations
 

@@ -33,15 +33,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     part = create_part(folder / "part_00", IDENTITIES, IDENTITIES)
     for name, array in (*part.references.items(), *part.triples.items()):
         if array.dtype == np.uint8:
-            array[...] = rng.integers(0, 255, (1, *array.shape[1:]), dtype=np.uint8)  # type: ignore[index]
+            array[...] = rng.integers(0, 255, (1, *array.shape[1:]), dtype=np.uint8)
         elif name not in ("reference", "reference_identity"):
-            array[...] = rng.uniform(0, 1, array.shape)  # type: ignore[index]
-    part.references["reference_identity"][:] = np.arange(IDENTITIES)  # type: ignore[call-overload]
-    part.triples["reference"][:] = np.arange(IDENTITIES)  # type: ignore[call-overload]
-    part.references["reference_origin"][:] = (56, 60, 56, 60)  # type: ignore[call-overload]
+            array[...] = rng.uniform(0, 1, array.shape)
+    part.references["reference_identity"][:] = np.arange(IDENTITIES)
+    part.triples["reference"][:] = np.arange(IDENTITIES)
+    part.references["reference_origin"][:] = (56, 60, 56, 60)
     for arrays in (part.references["reference_landmarks"], part.triples["landmarks"]):
-        arrays[:] = rng.uniform(90, 170, (IDENTITIES, 68, 2))  # type: ignore[call-overload]
-    part.triples["depth"][:, :20] = NO_DEPTH  # type: ignore[call-overload]
+        arrays[:] = rng.uniform(90, 170, (IDENTITIES, 68, 2))
+    part.triples["depth"][:, :20] = NO_DEPTH
     finish_part(folder / "part_00", part, {"seeds": list(range(IDENTITIES))})
     return folder
 

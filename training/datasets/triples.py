@@ -55,7 +55,7 @@ class Triples:
     def __init__(self, folder: Path) -> None:
         done = sorted(folder.glob("part_*/done.json"))
         if not done:
-            raise FileNotFoundError(f"no finished part in {folder}; gcavt train renders it when the folder is empty")
+            raise FileNotFoundError(f"no finished part in {folder}; gcavt train renders one into an empty folder")
         self._parts = [_open_part(path.parent) for path in done]
         self.info = [json.loads(path.read_text()) for path in done]
         self._starts = np.cumsum([0] + [len(p.triples["reference"]) for p in self._parts])

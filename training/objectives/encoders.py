@@ -126,7 +126,7 @@ class ImageEncoderStage:
 
 
 def weighted_code_error(code: Tensor, target: Tensor, spread_52: Tensor) -> Tensor:
-    """Squared error of the code's coordinates, each over its coefficient's spread; the null space is kept 0."""
+    """Squared error of the coordinates, each over its coefficient's spread; the null space is kept at 0."""
     basis = torch.from_numpy(code_space.BASIS)
     gap = (code - target) @ basis.T
     outside = (code - target) - gap @ basis
