@@ -18,6 +18,7 @@ from tqdm import tqdm
 from gcavt.checkpoint import read_checkpoint
 from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
+from training.datasets.placement import rendered_pose
 from training.datasets.triples import Triples
 from training.objectives.edit_repose import JointStage
 from training.objectives.encoders import ImageEncoderStage
@@ -116,7 +117,9 @@ class Evaluation:
 
     def _mixture(self, batch: Batch, drivers: list[NDArray[np.integer]]) -> Batch:
         """Exact renders of each identity with the pose, expression and mouth of three other frames."""
-        poses = np.asarray(self.triples.triple("pose", drivers[0]), np.float32)
+        poses = rendered_pose(
+            self.triples.pose(drivers[0]), self.triples.place(self.triples.identity[batch["index"]])
+        )
         faces = np.asarray(self.triples.triple("expression", drivers[1]), np.float32)
         faces = np.clip(faces + np.asarray(self.triples.triple("mouth", drivers[2]), np.float32), 0, 1)
         images, points = [], []

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gcavt.config import GcavtConfig
 from gcavt.preprocessing import crop_from_box, face_box, landmarks_68_from_478, portrait_crop_origin
+from training.datasets.placement import FACE_Z
 from training.datasets.triples import TriplesPart, create_part, finish_part
 from training.synthetic import truth
 from training.synthetic.identity import Identity, Scene
@@ -28,8 +29,6 @@ from training.synthetic.renderer import Renderer
 FIRST_SEED = 1000
 FRONTAL_SHARE = 0.3
 """Poses of references are this much smaller than those of targets."""
-FACE_Z = 1.4
-"""Height of a face's surface towards the camera, in head units."""
 DISTANCE_SPREAD = 0.35
 OPEN_MOUTHS = (("aa", 0.9), ("E", 1.1), ("SS", 1.1), ("happy", 0.9))
 

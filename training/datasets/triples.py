@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.placement import normal_depth, normal_pose
+
 REFERENCE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "reference_image": ((256, 256, 3), "uint8"),
     "reference_second": ((256, 256, 3), "uint8"),
@@ -55,7 +57,7 @@ class Triples:
     def __init__(self, folder: Path) -> None:
         done = sorted(folder.glob("part_*/done.json"))
         if not done:
-            raise FileNotFoundError(f"no finished part in {folder}; gcavt train renders one into an empty folder")
+            raise FileNotFoundError(f"no finished part in {folder}; gcavt train renders one if empty")
         self._parts = [_open_part(path.parent) for path in done]
         self.info = [json.loads(path.read_text()) for path in done]
         self._starts = np.cumsum([0] + [len(p.triples["reference"]) for p in self._parts])
@@ -70,6 +72,7 @@ class Triples:
             [np.asarray(p.references["reference_identity"]) for p in self._parts]
         )
         self.identity = self.identity_of_reference[self.reference_of]
+        self._place_of = self._estimated_places()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -81,6 +84,30 @@ class Triples:
     def reference(self, key: str, index: NDArray[np.integer]) -> NDArray[np.generic]:
         """Rows of one of REFERENCE_ARRAYS, by reference index (see `reference_of`)."""
         return _gather([p.references[key] for p in self._parts], self._reference_starts, index)
+
+    def place(self, identities: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Translation (B, 3) that frames each person's neutral face; see `placement`."""
+        return np.stack([self._place_of[int(name)] for name in identities])
+
+    def pose(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Normal poses (B, 6) of targets, in degrees and head units."""
+        return normal_pose(self.triple("pose", index), self.place(self.identity[index]))
+
+    def reference_pose(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Normal poses (B, 6) of references, by reference index."""
+        place = self.place(self.identity_of_reference[index])
+        return normal_pose(self.reference("reference_pose", index), place)
+
+    def depth(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Normal depth (B, 128, 128) of targets, NO_DEPTH where there is nobody."""
+        raw = np.asarray(self.triple("depth", index), np.float32)
+        depth = normal_depth(raw, self.place(self.identity[index]))
+        return np.where(raw > NO_DEPTH + 1, depth, NO_DEPTH).astype(np.float32)
+
+    def _estimated_places(self) -> dict[int, NDArray[np.float32]]:
+        """Poses are drawn about each person's place, so their mean is it, to a twentieth of a head unit."""
+        poses = np.concatenate([np.asarray(p.triples["pose"], np.float32) for p in self._parts])
+        return {int(name): poses[self.identity == name, 3:].mean(0) for name in np.unique(self.identity)}
 
     def split(self, held_out_identities: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Triple indices for training and for evaluation; the last identities are held out."""

@@ -42,9 +42,9 @@ def build_objective(
 def start_from_mean_geometry(model: Gcavt, triples: Triples, every: int = 11) -> None:
     """Bias of the re-poser's geometry prior: mean depth (less translation z) and blend over the data."""
     index = np.arange(0, len(triples), every)
-    depth = np.asarray(triples.triple("depth", index), np.float32)
+    depth = triples.depth(index)
     known = depth > NO_DEPTH + 1
-    depth = depth - np.asarray(triples.triple("pose", index), np.float32)[:, 5, None, None]
+    depth = depth - triples.pose(index)[:, 5, None, None]
     blend = np.asarray(triples.triple("blend", index), np.float32) / 255
     count = known.sum(0)
     means = [

@@ -69,7 +69,7 @@ class EditReposeStage:
             "primary": to_tensor(primary),
             "secondary": to_tensor(secondary),
             "origin": torch.from_numpy(origin),
-            "reference_pose": torch.from_numpy(np.array(self.triples.reference("reference_pose", rows))),
+            "reference_pose": torch.from_numpy(self.triples.reference_pose(rows)),
             "expression_code": torch.from_numpy(code_space.expression_code(weights["expression"])),
             "content_code": torch.from_numpy(code_space.content_code(weights["mouth"])),
             "edited": to_tensor(self.triples.triple("edited", index)),
@@ -176,14 +176,14 @@ class ReposerStage(EditReposeStage):
     def batch(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
         batch = super().batch(index, single)
         landmarks = np.asarray(self.triples.triple("landmarks", index), np.float32)
-        depth = np.asarray(self.triples.triple("depth", index), np.float32)
+        depth = self.triples.depth(index)
         blend = np.asarray(self.triples.triple("blend", index), np.float32) / 255
         batch |= {
             "target": to_tensor(self.triples.triple("target", index)),
             "alpha": torch.from_numpy(np.asarray(self.triples.triple("alpha", index), np.float32) / 255)[
                 :, None
             ],
-            "pose_code": torch.from_numpy(code_space.pose_code(self.triples.triple("pose", index))),
+            "pose_code": torch.from_numpy(code_space.pose_code(self.triples.pose(index))),
             "depth_blend": torch.from_numpy(np.stack([depth, blend], 1)),
             "target_mouth": box_mask(mouth_boxes(landmarks), 256, 256),
             "target_eyes": box_mask(eye_boxes(landmarks), 256, 256),

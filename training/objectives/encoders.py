@@ -67,7 +67,7 @@ class ImageEncoderStage:
         ]
         batch: Batch = {"image": torch.from_numpy(np.stack(images))}
         if self.encoder == "pose":
-            batch["code"] = torch.from_numpy(code_space.pose_code(self.triples.triple("pose", index)))
+            batch["code"] = torch.from_numpy(code_space.pose_code(self.triples.pose(index)))
         else:
             key = "expression" if self.encoder == "expression" else "mouth"
             batch["weights"] = torch.from_numpy(np.asarray(self.triples.triple(key, index), np.float32))
