@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="checkpoint whose trained parts start this run; may be repeated",
     )
+    parser.add_argument("--real", type=Path, help="pseudo-labelled real frames for the image encoders (.npz)")
     parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, help="samples per step and process")
     parser.add_argument("--learning-rate", type=float)
@@ -86,10 +87,13 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
     model_config: GcavtConfig = getattr(GcavtConfig, config.model)()
     model = model_from(model_config, args.init)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = build_objective(config, model_config, args.data, fresh_model=None if args.init else model)
-    provenance = {
+    objective = build_objective(
+        config, model_config, args.data, fresh_model=None if args.init else model, real=args.real
+    )
+    provenance: dict[str, object] = {
         "data": "rendered heads (training.datasets.render)",
         "init": [path.parent.name for path in args.init],
+        "real_frames": args.real.name if args.real else None,
         "torch": torch.__version__,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }

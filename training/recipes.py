@@ -36,6 +36,8 @@ class TrainConfig:
     """Noise on both poses in units of POSE_SCALE."""
     single_reference_share: float = 0.35
     """How often the second reference is withheld, so that one photo still works."""
+    real_share: float = 0.4
+    """Share of pseudo-labelled real frames in an image encoder's batches, where they are given."""
     mouth_weight: float = 6.0
     eye_weight: float = 4.0
 

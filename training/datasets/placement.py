@@ -1,7 +1,7 @@
 """Normal placement: every person's neutral, frontal face fills the frame as the face crop cuts it.
 
-A crop cannot tell a large head far away from a small one near by, so neither can the pose encoder. Scaling the
-world about the camera changes no pixel; it is scaled per person so that the neutral face lies at one distance.
+A crop cannot tell a large head far away from a small one near by, so neither can the pose encoder. Scaling
+the world about the camera changes no pixel; per person it is scaled so that neutral faces lie equally far.
 Pose and depth of the data are given in that scaled world, where translation 0 means "as the crop frames it".
 
 `place` is the translation (x, y, z) that a renderer needs to frame a person's neutral face so.

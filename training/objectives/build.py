@@ -19,18 +19,28 @@ from training.recipes import TrainConfig
 
 
 def build_objective(
-    config: TrainConfig, model_config: GcavtConfig, data: Path, *, fresh_model: Gcavt | None = None
+    config: TrainConfig,
+    model_config: GcavtConfig,
+    data: Path,
+    *,
+    fresh_model: Gcavt | None = None,
+    real: Path | None = None,
 ) -> Objective:
-    """The recipe's objective; a fresh model's re-poser starts from the data's mean geometry."""
+    """The recipe's objective; a fresh model's re-poser starts from the data's mean geometry.
+
+    `real` is a file of `training.prepare.pseudo_labels`, for the image encoders.
+    """
     if config.objective == "audio":
         from training.objectives.audio import AudioStage
 
         return AudioStage(config, data)
     triples = Triples(data)
     if config.objective in ("pose", "expression", "content"):
+        from training.datasets.real_frames import RealFrames
         from training.objectives.encoders import ImageEncoderStage
 
-        return ImageEncoderStage(triples, config, model_config, config.objective)
+        real_frames = RealFrames(real) if real else None
+        return ImageEncoderStage(triples, config, model_config, config.objective, real_frames)
     if config.objective == "editor":
         return EditorStage(triples, config, model_config)
     if config.objective == "reposer" and fresh_model is not None:

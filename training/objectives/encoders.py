@@ -15,6 +15,7 @@ from gcavt import code_space, preprocessing
 from gcavt.augmentation import through_webcam, without_identity
 from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
+from training.datasets.real_frames import RealFrames
 from training.datasets.triples import Triples
 from training.objectives.edit_repose import HELD_OUT_IDENTITIES
 from training.objectives.objective import Batch
@@ -36,8 +37,11 @@ class ImageEncoderStage:
         config: TrainConfig,
         model_config: GcavtConfig,
         encoder: Literal["pose", "expression", "content"],
+        real_frames: RealFrames | None = None,
     ) -> None:
         self.triples = triples
+        self.real_frames = real_frames
+        self.real_share = config.real_share if real_frames else 0.0
         self.encoder = encoder
         self.model_config = model_config
         self.train_index, held_out = triples.split(HELD_OUT_IDENTITIES)
@@ -54,8 +58,24 @@ class ImageEncoderStage:
         return (getattr(joined, f"{self.encoder}_encoder"),)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
-        index = np.sort(rng.choice(self.train_index, batch_size))
-        return self.batch(index, rng, augmented=True)
+        real = round(batch_size * self.real_share)
+        index = np.sort(rng.choice(self.train_index, batch_size - real))
+        batch = self.batch(index, rng, augmented=True)
+        if real:
+            images, codes = zip(*(self._real_sample(rng) for _ in range(real)), strict=True)
+            batch["image"] = torch.cat([batch["image"], torch.from_numpy(np.stack(images))])
+            batch["code"] = torch.cat([batch["code"], torch.from_numpy(np.stack(codes))])
+        return batch
+
+    def _real_sample(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        assert self.real_frames is not None
+        frame = self.real_frames.draw(rng)
+        opaque = np.full(frame.image.shape[:2], 255, np.uint8)
+        image = self.network_input(frame.image, opaque, frame.landmarks_68, rng, augmented=True)
+        if self.encoder == "pose":
+            return image, code_space.pose_code(frame.pose_6)
+        weights = frame.expression_52 if self.encoder == "expression" else frame.mouth_52
+        return image, code_space.expression_code(weights)
 
     def batch(self, index: NDArray[np.integer], rng: np.random.Generator, *, augmented: bool) -> Batch:
         frames = cast(Image, self.triples.triple("target", index))

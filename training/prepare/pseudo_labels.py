@@ -1,4 +1,4 @@
-"""Real driving frames with labels: MediaPipe reads pose and blendshapes, renders with known truth calibrate it.
+"""Real driving frames with labels: MediaPipe reads them, renders with known truth calibrate the reading.
 
 `python -m training.prepare.pseudo_labels --data TRIPLES --out FILE.npz VIDEO [VIDEO ...]`
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from engine.assets import face_landmarker_path
 from engine.face_tracker import FaceTracker
 from gcavt.code_space import COEFFICIENTS
-from gcavt.preprocessing import Face, StableCrop, crop_face, crop_from_box, face_box, transform_points
+from gcavt.preprocessing import Face, StableCrop, crop_face, face_box, transform_points
 from training.datasets.triples import Triples
 
 CALIBRATION_FRAMES = 700
@@ -37,7 +37,7 @@ def head_angles(rotation_33: NDArray[np.floating]) -> Floats:
     pitch = np.arctan2(rotation_33[2, 1], rotation_33[2, 2])
     yaw = np.arcsin(np.clip(-rotation_33[2, 0], -1, 1))
     roll = np.arctan2(rotation_33[1, 0], rotation_33[0, 0])
-    return np.degrees(np.array([pitch, yaw, roll])).astype(np.float32)
+    return np.asarray(np.degrees([pitch, yaw, roll]), np.float32)
 
 
 def pose_features(face: Face, crop_from_image: Floats) -> Floats:
@@ -105,7 +105,7 @@ def label_clip(path: Path, tracker: FaceTracker, calibration: Calibration) -> di
     crops, points, poses, shapes = [], [], [], []
     with av.open(str(path)) as container:
         for number, frame in enumerate(container.decode(video=0)):
-            image = frame.to_ndarray(format="rgb24")
+            image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
             face = tracker.track(image, number * 40)
             if face is None or face.head_rotation is None or face.blendshapes is None:
                 continue
@@ -128,11 +128,6 @@ def label_clip(path: Path, tracker: FaceTracker, calibration: Calibration) -> di
         "expression": np.clip(shape @ calibration.expression, 0, 1).astype(np.float32),
         "mouth": np.clip(shape @ calibration.mouth, 0, 1).astype(np.float32),
     }
-
-
-def still_crop(image: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
-    """The face crop of one still picture."""
-    return crop_face(image, crop_from_box(face.box_xyxy))
 
 
 def main() -> int:
