@@ -94,8 +94,9 @@ class LiveModel:
         self.backend.close()
 
     def _generate(self, identity: IdentityState) -> None:
+        self.puppeteer.warm_up()
         for index in range(WARM_UP_FRAMES):
-            codes = self.puppeteer.idle_codes(index / 25)
+            codes = self.puppeteer.idle_codes(index / 25, identity)
             self.puppeteer.generate(identity, codes.pose_code, codes.expression_code, codes.content_code)
 
     def _read_identity(self, photos: Sequence[bytes]) -> IdentityState:

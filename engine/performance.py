@@ -106,7 +106,7 @@ class Puppet:
         return self._faces[source].read(arrival.to_video_frame(), sockets, self._stages)
 
     def _mixed(self, cue: Cue, readings: Mapping[Socket, Code]) -> dict[Socket, Code]:
-        idle = self._puppeteer.idle_codes((cue.tick_ns - self._start_ns) / NS_PER_S)
+        idle = self._puppeteer.idle_codes((cue.tick_ns - self._start_ns) / NS_PER_S, cue.identity)
         idle_codes: dict[Socket, Code] = {
             "pose": idle.pose_code,
             "expression": idle.expression_code,

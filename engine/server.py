@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import signal
 import socket
 import sys
@@ -41,8 +40,6 @@ from engine.sources.file import ClipSource
 from engine.sources.remote import RemoteSource
 from engine.sources.source import HearSound, Source
 from engine.sources.still import StillSource
-
-logger = logging.getLogger(__name__)
 
 PAGE_DIR = Path(__file__).resolve().parent.parent / "clients" / "browser"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -98,6 +95,7 @@ class Server:
         )
         if PAGE_DIR.is_dir():
             app.router.add_static("/static", PAGE_DIR)
+            app.router.add_static("/", PAGE_DIR)
         app.cleanup_ctx.append(self._sweeping)
         return app
 
@@ -337,7 +335,8 @@ async def serve(config: EngineConfig, listener: socket.socket, model: LiveModel)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     host, port = listener.getsockname()[:2]
-    logger.info("serving %s on http://%s:%s (%s)", model.bundle.name, host, port, model.backend.provider)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    sys.stderr.write(f"GC-AVT Live: open {url}  (model {model.bundle.name}, {model.backend.provider})\n")
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -392,7 +391,6 @@ def config_from(args: argparse.Namespace) -> EngineConfig:
 
 def run(args: argparse.Namespace) -> int:
     """Serve; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = config_from(args)
         with contextlib.closing(bind(config.host, config.port)) as listener:

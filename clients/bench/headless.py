@@ -1,0 +1,214 @@
+"""A browser's part without a browser: publishes a clip as camera and microphone, and watches the avatar."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import av
+import numpy as np
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+from numpy.typing import NDArray
+
+from engine.clock import NS_PER_S, MediaClock, Ticker
+from engine.rtc.negotiation import new_connection
+from engine.rtc.receiver import make_low_latency
+from engine.sources.file import Clip
+from engine.sources.source import SOUND_RATE
+
+CAMERA_FPS = 25
+PACKET_SAMPLES = SOUND_RATE // 50
+MAX_PICTURES = 250
+SDP_HEADERS = {"Content-Type": "application/sdp"}
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A clip in memory, so that reading it costs nothing while something is measured."""
+
+    pictures: list[NDArray[np.uint8]]
+    """I420 planes, (side * 3 / 2, side)."""
+    sound: NDArray[np.int16]
+
+    @classmethod
+    def load(cls, path: Path, side_px: int) -> Footage:
+        clip = Clip(path)
+        pictures = []
+        for frame in clip.pictures():
+            small = frame.reformat(width=side_px, height=side_px, format="yuv420p")
+            pictures.append(np.asarray(small.to_ndarray(), np.uint8))
+            if len(pictures) == MAX_PICTURES:
+                break
+        sound = clip.sound().between(0, len(pictures) * SOUND_RATE // CAMERA_FPS)
+        return cls(pictures, np.clip(sound * 32767, -32768, 32767).astype(np.int16))
+
+
+class CameraTrack(MediaStreamTrack):
+    """The footage's pictures, over and over, at 25 fps."""
+
+    kind = "video"
+
+    def __init__(self, footage: Footage, clock: MediaClock) -> None:
+        super().__init__()
+        self._footage = footage
+        self._ticker = Ticker(clock, CAMERA_FPS)
+        self._index = 0
+
+    async def recv(self) -> av.VideoFrame:
+        await self._ticker.next_deadline()
+        planes = self._footage.pictures[self._index % len(self._footage.pictures)]
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts = self._index
+        frame.time_base = Fraction(1, CAMERA_FPS)
+        self._index += 1
+        return frame
+
+
+class MicrophoneTrack(MediaStreamTrack):
+    """The footage's sound, over and over, in packets of 20 ms."""
+
+    kind = "audio"
+
+    def __init__(self, footage: Footage, clock: MediaClock) -> None:
+        super().__init__()
+        self._sound = footage.sound
+        self._ticker = Ticker(clock, SOUND_RATE / PACKET_SAMPLES)
+        self._start = 0
+
+    async def recv(self) -> av.AudioFrame:
+        await self._ticker.next_deadline()
+        samples = np.take(self._sound, np.arange(self._start, self._start + PACKET_SAMPLES), mode="wrap")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = SOUND_RATE
+        frame.pts = self._start
+        frame.time_base = Fraction(1, SOUND_RATE)
+        self._start += PACKET_SAMPLES
+        return frame
+
+
+@dataclass
+class Seen:
+    """What came back, one entry per picture."""
+
+    arrivals_s: list[float] = field(default_factory=list)
+    media_times_s: list[float] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+    """Mean absolute difference of brightness from the picture before, 0 to 255."""
+    sound_packets: int = 0
+    newest: NDArray[np.uint8] | None = None
+
+
+class HeadlessClient:
+    """One session on a running server. Use it as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        self.seen = Seen()
+        self.session_id = ""
+        self._url = url
+        self._clock = MediaClock()
+        self._connections: list[RTCPeerConnection] = []
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> HeadlessClient:
+        self._http = aiohttp.ClientSession(raise_for_status=True)
+        async with self._http.post(f"{self._url}/sessions") as response:
+            opened = await response.json()
+        self.session_id = opened["id"]
+        self._http.headers["Authorization"] = f"Bearer {opened['token']}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for connection in self._connections:
+            await connection.close()
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        async with self._http.delete(self._session_url()):
+            pass
+        await self._http.close()
+
+    async def patch(self, **sockets: str) -> None:
+        async with self._http.patch(self._session_url(), json=sockets):
+            pass
+
+    async def state(self) -> dict[str, Any]:
+        async with self._http.get(self._session_url()) as response:
+            values: dict[str, Any] = await response.json()
+            return values
+
+    async def publish(self, *tracks: MediaStreamTrack) -> None:
+        """Send these tracks as the session's camera."""
+        connection = self._new_connection()
+        for track in tracks:
+            connection.addTransceiver(track, direction="sendonly")
+        await self._negotiate(connection, "/sources/camera")
+
+    async def publish_footage(self, footage: Footage) -> None:
+        await self.publish(CameraTrack(footage, self._clock), MicrophoneTrack(footage, self._clock))
+
+    async def watch(self) -> None:
+        """Receive the avatar; `seen` fills up from now on."""
+        connection = self._new_connection()
+
+        @connection.on("track")
+        def take(track: MediaStreamTrack) -> None:
+            receiver = next(r for r in connection.getReceivers() if r.track is track)
+            make_low_latency(receiver, self._clock)
+            read = self._see if track.kind == "video" else self._listen
+            self._readers.append(asyncio.create_task(read(track)))
+
+        for kind in ("video", "audio"):
+            connection.addTransceiver(kind, direction="recvonly")
+        await self._negotiate(connection, "/watch")
+
+    def _new_connection(self) -> RTCPeerConnection:
+        connection = new_connection(())
+        self._connections.append(connection)
+        return connection
+
+    def _session_url(self) -> str:
+        return f"{self._url}/sessions/{self.session_id}"
+
+    async def _negotiate(self, connection: RTCPeerConnection, path: str) -> None:
+        await connection.setLocalDescription(await connection.createOffer())
+        async with self._http.post(
+            self._session_url() + path, data=connection.localDescription.sdp, headers=SDP_HEADERS
+        ) as response:
+            answer = RTCSessionDescription(sdp=await response.text(), type="answer")
+        await connection.setRemoteDescription(answer)
+
+    async def _see(self, track: MediaStreamTrack) -> None:
+        while True:
+            try:
+                frame = await track.recv()
+            except MediaStreamError:
+                return
+            assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
+            brightness = _brightness(frame)
+            before = self.seen.newest
+            self.seen.arrivals_s.append(self._clock.now_ns() / NS_PER_S)
+            self.seen.media_times_s.append(float(frame.pts * frame.time_base))
+            if before is not None and before.shape == brightness.shape:
+                difference = np.abs(brightness[::4, ::4].astype(np.int16) - before[::4, ::4])
+                self.seen.differences.append(float(difference.mean()))
+            self.seen.newest = brightness
+
+    async def _listen(self, track: MediaStreamTrack) -> None:
+        while True:
+            try:
+                await track.recv()
+            except MediaStreamError:
+                return
+            self.seen.sound_packets += 1
+
+
+def _brightness(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """(height, width): the Y plane."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width]

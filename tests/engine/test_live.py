@@ -1,0 +1,190 @@
+"""The whole live path in one process: a client publishes a moving face and watches the avatar."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aioice.ice
+import av
+import numpy as np
+import pytest
+from aiohttp.test_utils import TestServer
+from numpy.typing import NDArray
+
+from clients.bench.headless import CAMERA_FPS, Footage, HeadlessClient
+from engine.clock import MediaClock
+from engine.config import EngineConfig, PerformanceConfig
+from engine.model_worker import LiveModel
+from engine.server import Server
+from engine.sources.source import SOUND_RATE
+from tests.bundles import TinyBundles, astronaut
+
+SIDE_PX = 256
+PATIENCE_S = 30.0
+OpenServer = Callable[[EngineConfig], Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundles: TinyBundles) -> Iterator[LiveModel]:
+    config = EngineConfig(model=str(tiny_bundles.path("edit_repose")), threads=1)
+    opened = LiveModel.open(config)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def open_server(model: LiveModel) -> AsyncIterator[OpenServer]:
+    servers = []
+
+    async def start(config: EngineConfig) -> str:
+        servers.append(TestServer(Server(config, model, MediaClock()).app()))
+        await servers[-1].start_server()
+        return str(servers[-1].make_url("")).rstrip("/")
+
+    yield start
+    for server in servers:
+        await server.close()
+
+
+@pytest.fixture(scope="module")
+def footage() -> Footage:
+    """A face that wanders through the picture, and a voice that comes and goes."""
+    photo = astronaut()
+    pictures = []
+    for index in range(25):
+        x, y = 60 + round(20 * np.sin(index / 4)), 10 + round(10 * np.cos(index / 4))
+        view = np.ascontiguousarray(photo[y : y + SIDE_PX, x + 30 : x + 30 + SIDE_PX])
+        frame = av.VideoFrame.from_ndarray(view, format="rgb24").reformat(format="yuv420p")
+        pictures.append(np.asarray(frame.to_ndarray(), np.uint8))
+    return Footage(pictures, tone())
+
+
+def tone() -> NDArray[np.int16]:
+    times_s = np.arange(SOUND_RATE) / SOUND_RATE
+    loudness = 8000 * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * times_s))
+    return (loudness * np.sin(2 * np.pi * 220 * times_s)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def clip(footage: Footage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=CAMERA_FPS)
+        video.width = video.height = SIDE_PX
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=SOUND_RATE, layout="mono")
+        for picture in footage.pictures:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        container.mux(video.encode(None))
+        sound = av.AudioFrame.from_ndarray(footage.sound[None], format="s16", layout="mono")
+        sound.sample_rate = SOUND_RATE
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+    return path
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        await asyncio.sleep(0.05)
+
+
+async def test_a_published_face_drives_the_avatar(open_server: OpenServer, footage: Footage) -> None:
+    async with HeadlessClient(await open_server(EngineConfig())) as client:
+        await client.publish_footage(footage)
+        await client.patch(pose="camera", expression="camera", mouth="camera")
+        await client.watch()
+        await until(lambda: len(client.seen.arrivals_s) >= 20 and client.seen.sound_packets >= 20)
+        state = await client.state()
+    assert state["sockets"] == {"pose": "camera", "expression": "camera", "mouth": "camera"}
+    assert state["sources"]["camera"] == {"video": True, "audio": True, "live": True}
+    assert state["watchers"] == 1
+    assert state["failure"] is None
+    assert set(state["stage_ms"]) >= {"decode_wait", "track", "encode", "generate", "capture_to_send"}
+    assert max(client.seen.differences) > 0
+    assert client.seen.newest is not None
+    assert client.seen.newest.shape == (256, 256)
+    assert np.all(np.diff(client.seen.media_times_s) > 0)
+
+
+async def test_the_voice_drives_the_mouth_and_is_heard(open_server: OpenServer, footage: Footage) -> None:
+    async with HeadlessClient(await open_server(EngineConfig())) as client:
+        await client.publish_footage(footage)
+        await client.patch(mouth="microphone")
+        await client.watch()
+        await until(lambda: len(client.seen.arrivals_s) >= 30 and client.seen.sound_packets >= 20)
+        state = await client.state()
+    # the mel window reaches 120 ms beyond the moment that it speaks for
+    assert state["stage_ms"]["capture_to_send"]["p50"] > 110
+    assert "track" not in state["stage_ms"]
+
+
+async def test_the_built_in_clip_moves_the_avatar_without_any_camera(
+    open_server: OpenServer, clip: Path
+) -> None:
+    config = EngineConfig(performance=PerformanceConfig(clip=clip))
+    async with HeadlessClient(await open_server(config)) as client:
+        await client.patch(pose="clip", expression="clip", mouth="clip")
+        await client.watch()
+        await until(lambda: len(client.seen.arrivals_s) >= 30 and client.seen.sound_packets >= 20)
+        state = await client.state()
+        assert state["sources"]["clip"]["live"]
+        await client.patch(pose="idle", expression="idle", mouth="idle")
+        assert not (await client.state())["sources"]["clip"]["live"]
+        seen = len(client.seen.arrivals_s)
+        await until(lambda: len(client.seen.arrivals_s) > seen + 5)
+    assert state["stage_ms"]["track"]["p50"] > 0
+
+
+async def test_frames_may_change_size_in_mid_stream(open_server: OpenServer, footage: Footage) -> None:
+    small = [
+        np.asarray(
+            av.VideoFrame.from_ndarray(picture, format="yuv420p").reformat(width=192, height=144).to_ndarray()
+        )
+        for picture in footage.pictures
+    ]
+    mixed = Footage([*footage.pictures[:10], *small[:10]], footage.sound)
+    async with HeadlessClient(await open_server(EngineConfig())) as client:
+        await client.publish_footage(mixed)
+        await client.patch(pose="camera")
+        await client.watch()
+        await until(lambda: len(client.seen.arrivals_s) >= 50)
+        assert (await client.state())["failure"] is None
+
+
+async def test_a_slow_model_shows_the_newest_frame_and_never_falls_behind(
+    open_server: OpenServer, footage: Footage, model: LiveModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = model.puppeteer.generate
+
+    def slowly(*args: object) -> object:
+        time.sleep(0.1)
+        return generate(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model.puppeteer, "generate", slowly)
+    async with HeadlessClient(await open_server(EngineConfig())) as client:
+        await client.publish_footage(footage)
+        await client.patch(pose="camera")
+        await client.watch()
+        await until(lambda: len(client.seen.arrivals_s) >= 30)
+        state = await client.state()
+    seen = client.seen
+    lateness_s = np.array(seen.arrivals_s) - np.array(seen.media_times_s)
+    assert np.median(lateness_s[-10:]) - np.median(lateness_s[5:15]) < 0.15
+    assert state["dropped_by"]["camera"] > 20
+    assert state["fps"] < 11
+
+
+async def test_the_session_ends_with_its_client(open_server: OpenServer) -> None:
+    url = await open_server(EngineConfig(max_sessions=1))
+    for _ in range(2):
+        async with HeadlessClient(url) as client:
+            await client.watch()
+            await until(lambda: len(client.seen.arrivals_s) >= 2)
