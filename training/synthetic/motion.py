@@ -5,6 +5,7 @@ Legend: T frames. Everything follows from the random generator that is passed in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from training.synthetic.performance import (
 from training.synthetic.speech import Speech, Voice, random_sentence, speak
 
 FPS = 25
+MOODS = tuple(name for name in EXPRESSIONS if name != "neutral")
 _BLINK_SHAPE = (0.5, 1.0, 0.8, 0.3)
 """Lid closure over the frames of one blink."""
 
@@ -62,14 +64,19 @@ def perform(rng: np.random.Generator, seconds: float, voice: Voice) -> Performan
     return perform_speech(rng, _monologue(rng, count / FPS, voice), count)
 
 
-def perform_speech(rng: np.random.Generator, speech: Speech, frame_count: int) -> Performance:
-    """Act out `speech` for `frame_count` frames; it is cut or followed by silence to fit."""
+def perform_speech(
+    rng: np.random.Generator, speech: Speech, frame_count: int, moods: Sequence[str] = MOODS
+) -> Performance:
+    """Act out `speech` for `frame_count` frames; it is cut or followed by silence to fit.
+
+    Passing expressions are drawn from `moods`.
+    """
     samples = _fitted(speech.samples, round(frame_count / FPS * speech.sample_rate))
     visemes = viseme_track(speech.phonemes, frame_count, FPS)
     loudness = _loudness(samples, speech.sample_rate, frame_count)
     mouth = np.clip(visemes @ viseme_matrix() * np.float32(rng.uniform(0.8, 1.05)), 0, 1)
     gaze_T2 = _gaze_track(rng, frame_count)
-    expression = _expression_episodes(rng, frame_count)
+    expression = _expression_episodes(rng, frame_count, moods)
     expression += np.stack([weight_vector(gaze(right, up)) for right, up in gaze_T2])
     _lift_brows(expression, loudness, rng.uniform(0.1, 0.45))
     blink = _blink_track(rng, frame_count)[:, None]
@@ -156,9 +163,8 @@ def _blink_track(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
     return track[:count]
 
 
-def _expression_episodes(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+def _expression_episodes(rng: np.random.Generator, count: int, moods: Sequence[str]) -> NDArray[np.float64]:
     """Expressions (T, 52) that come, stay for some seconds and go, with rest between."""
-    names = [name for name in EXPRESSIONS if name != "neutral"]
     track = np.zeros((count, len(COEFFICIENTS)))
     start = int(FPS * rng.uniform(0, 1.5))
     while start < count:
@@ -166,7 +172,7 @@ def _expression_episodes(rng: np.random.Generator, count: int) -> NDArray[np.flo
         ramp = int(FPS * rng.uniform(0.25, 0.6))
         shape = np.clip(np.minimum(np.arange(length) + 1, length - np.arange(length)) / ramp, 0, 1)
         shape = shape * shape * (3 - 2 * shape)
-        vector = expression_vector(str(rng.choice(names)), rng.uniform(0.35, 1.0))
+        vector = expression_vector(str(rng.choice(moods)), rng.uniform(0.35, 1.0))
         stop = min(count, start + length)
         track[start:stop] += shape[: stop - start, None] * vector
         start += length + int(FPS * rng.uniform(0.2, 2.0))

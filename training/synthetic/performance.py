@@ -137,6 +137,8 @@ def weight_vector(weights: Mapping[str, float]) -> Weights:
     """Named weights as a vector (52,) clipped to [0, 1]. Raises ValueError on an unknown name."""
     vector = np.zeros(len(COEFFICIENTS), np.float32)
     for name, value in weights.items():
+        if name not in COEFFICIENTS:
+            raise ValueError(f"{name!r} is not one of the 52 coefficients")
         vector[COEFFICIENTS.index(name)] = value
     return np.clip(vector, 0, 1)
 
@@ -268,18 +270,29 @@ def visemes_of(phonemes: Sequence[TimedSymbol]) -> list[TimedSymbol]:
     return timed
 
 
+def _with_pauses(timed: Sequence[TimedSymbol], duration_s: float) -> list[TimedSymbol]:
+    """`timed` with "sil" in every gap before, between and after its members."""
+    filled: list[TimedSymbol] = []
+    end_s = 0.0
+    for symbol in [*timed, ("sil", duration_s, duration_s)]:
+        if symbol[1] > end_s:
+            filled.append(("sil", end_s, symbol[1]))
+        filled.append(symbol)
+        end_s = max(end_s, symbol[2])
+    return [symbol for symbol in filled if symbol[2] > symbol[1]]
+
+
 def viseme_track(phonemes: Sequence[TimedSymbol], frame_count: int, fps: float = 25.0) -> NDArray[np.float32]:
     """Co-articulated viseme weights (frame_count, 15); every row sums to 1.
 
-    Each viseme is a raised cosine about the middle of its sound; where nothing sounds, "sil" is 1.
+    Each viseme is a raised cosine about the middle of its sound; pauses are "sil" sounds of their own.
     """
     frame_s = (np.arange(frame_count) + 0.5) / fps
     track = np.zeros((frame_count, len(VISEME_NAMES)), np.float64)
-    for viseme, start_s, end_s in visemes_of(phonemes):
+    for viseme, start_s, end_s in _with_pauses(visemes_of(phonemes), frame_count / fps):
         half_s = 0.5 * (end_s - start_s) + _REACH_S
         distance = np.abs(frame_s - 0.5 * (start_s + end_s)) / half_s
         bump = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * distance), 0.0)
         track[:, VISEME_NAMES.index(viseme)] += _DOMINANCE.get(viseme, 1.0) * bump
-    total = track.sum(1)
-    track[total < 1e-6, VISEME_NAMES.index("sil")] = 1.0
+    track[track.sum(1) < 1e-6, VISEME_NAMES.index("sil")] = 1.0
     return np.asarray(track / track.sum(1, keepdims=True), np.float32)

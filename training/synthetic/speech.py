@@ -93,6 +93,9 @@ def _espeak() -> tuple[Any, int]:
 def speak(text: str, voice: Voice | None = None) -> Speech:
     """Say `text`. Not thread-safe: espeak-ng keeps one voice per process.
 
+    It also carries some state from one utterance to the next, so that saying a sentence again can shift it by
+    about a millisecond; a process that repeats the same calls in the same order repeats the same samples.
+
     Raises EspeakMissingError if espeak-ng is not installed, ValueError if it lacks the voice.
     """
     voice = Voice() if voice is None else voice

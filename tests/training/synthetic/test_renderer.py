@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,11 +23,12 @@ def test_different_seeds_make_different_people(identity: Identity) -> None:
 
 
 def test_visible_vertices_project_to_pixels_of_their_own_depth(reference: Render) -> None:
-    """Every vertex is at or behind the surface the z-buffer shows, and half of the face's are on it."""
+    """A vertex is at or behind the nearest surface about its pixel, and most of the face's are on it."""
     screen = project(reference.vertices_N3[reference.landmark_vertices_468], len(reference.image))
-    seen = reference.depth_RR[screen[:, 1].astype(int), screen[:, 0].astype(int)]
-    assert (screen[:, 2] > seen - 0.05).all()
-    assert (np.abs(screen[:, 2] - seen) < 0.02).mean() > 0.5
+    nearest = cv2.erode(reference.depth_RR, np.ones((3, 3)))
+    column, row = screen[:, 0].astype(int), screen[:, 1].astype(int)
+    assert (screen[:, 2] > nearest[row, column] - 0.02).all()
+    assert (np.abs(screen[:, 2] - reference.depth_RR[row, column]) < 0.02).mean() > 0.5
 
 
 def test_background_is_exactly_black_where_alpha_is_zero(reference: Render) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.synthetic import speech
-from training.synthetic.motion import FPS, perform
+from training.synthetic.motion import FPS, perform, perform_speech
 from training.synthetic.performance import VISEME_NAMES
 from training.synthetic.speech import EspeakMissingError, Voice, random_sentence, random_voice, speak
 
@@ -55,8 +55,9 @@ def test_unknown_voice_is_named() -> None:
 
 @needs_espeak
 def test_a_performance_follows_its_seed_and_fits_its_sound() -> None:
-    first = perform(np.random.default_rng(4), 6.0, Voice())
-    second = perform(np.random.default_rng(4), 6.0, Voice())
+    said = speak("My big brother found five yellow fish.")
+    first = perform_speech(np.random.default_rng(4), said, 6 * FPS)
+    second = perform_speech(np.random.default_rng(4), said, 6 * FPS)
     assert np.array_equal(first.pose_T6, second.pose_T6)
     assert np.array_equal(first.weights_T52, second.weights_T52)
     assert first.frame_count == 6 * FPS

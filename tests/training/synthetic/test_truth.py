@@ -27,18 +27,19 @@ def test_warping_the_reference_by_the_flow_gives_the_edited_frame_where_seen(
 
 def test_flow_to_the_frame_itself_is_zero_and_all_seen(reference: Render) -> None:
     flow, visibility = truth.flow(reference, reference)
-    assert np.abs(flow).max() < 1e-3
+    assert np.abs(flow).max() < 0.05
     assert np.array_equal(visibility == 2, reference.alpha > 0)
 
 
 def test_flow_follows_the_landmarks(reference: Render, edited: Render) -> None:
-    """The chin moves by what the flow says at its place."""
+    """The skin below the lower lip moves by what the flow says at its place."""
     here, there = truth.landmarks(edited), truth.landmarks(reference)
-    chin = 152
+    below_lip = 200
     flow, visibility = truth.flow(edited, reference)
-    x, y = here[chin].astype(int)
+    x, y = here[below_lip].astype(int)
     assert visibility[y, x] == 2
-    assert np.allclose(flow[y, x], there[chin] - here[chin], atol=0.6)
+    assert here[below_lip, 1] - there[below_lip, 1] > 2
+    assert np.allclose(flow[y, x], there[below_lip] - here[below_lip], atol=0.5)
 
 
 def test_flow_at_half_size_is_half_as_long(reference: Render, edited: Render) -> None:
