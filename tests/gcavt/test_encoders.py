@@ -11,9 +11,8 @@ from gcavt.backbones.resnet_se import AttentivePooling, SqueezeExcite
 from gcavt.backbones.resnext import ResNeXt
 from gcavt.config import GcavtConfig, ResNetSEEncoderConfig
 from gcavt.content_encoder import ContentEncoder
-from gcavt.expression_encoder import ExpressionEncoder
 from gcavt.identity_encoder import IdentityEncoder
-from gcavt.pose_encoder import PoseEncoder
+from gcavt.model import Gcavt
 
 PAPER = GcavtConfig.paper()
 TINY = GcavtConfig.tiny()
@@ -26,16 +25,15 @@ def millions(module: nn.Module) -> float:
 @pytest.mark.parametrize(
     ("encoder", "expected"),
     [
-        (IdentityEncoder, 24.03),
-        (PoseEncoder, 2.24),
-        (ExpressionEncoder, 2.55),
-        (ContentEncoder, 5.47),
-        (AudioEncoder, 6.72),
+        ("identity_encoder", 24.03),
+        ("pose_encoder", 2.24),
+        ("expression_encoder", 2.55),
+        ("content_encoder", 5.47),
+        ("audio_encoder", 6.72),
     ],
 )
-def test_encoder_has_the_parameters_of_the_paper(encoder: type[nn.Module], expected: float) -> None:
-    with torch.device("meta"):
-        assert millions(encoder(PAPER)) == expected
+def test_encoder_has_the_parameters_of_the_paper(paper_model: Gcavt, encoder: str, expected: float) -> None:
+    assert millions(paper_model.get_submodule(encoder)) == expected
 
 
 def test_content_encoder_with_the_papers_literal_pooling_has_6_98_million() -> None:
@@ -45,18 +43,29 @@ def test_content_encoder_with_the_papers_literal_pooling_has_6_98_million() -> N
     assert millions(encoder) == 6.98
 
 
-@pytest.mark.parametrize("config", [PAPER, GcavtConfig.lite(), TINY], ids=lambda c: c.name)
-def test_encoders_return_codes_of_the_contracts_widths(config: GcavtConfig) -> None:
+def test_encoders_of_the_paper_return_codes_of_its_widths(paper_model: Gcavt) -> None:
     shapes = {
-        IdentityEncoder: ((3, config.identity.input_px, config.identity.input_px), 512),
-        PoseEncoder: ((3, config.pose.input_px, config.pose.input_px), 12),
-        ExpressionEncoder: ((3, config.expression.input_px, config.expression.input_px), 256),
-        ContentEncoder: ((3, 96, 96), 256),
-        AudioEncoder: ((1, 80, 20), 256),
+        "identity_encoder": ((3, 256, 256), 512),
+        "pose_encoder": ((3, 256, 256), 12),
+        "expression_encoder": ((3, 256, 256), 256),
+        "content_encoder": ((3, 96, 96), 256),
+        "audio_encoder": ((1, 80, 20), 256),
     }
-    with torch.device("meta"):
-        for encoder, (shape, width) in shapes.items():
-            assert encoder(config)(torch.empty(2, *shape)).shape == (2, width)
+    for encoder, (shape, width) in shapes.items():
+        assert paper_model.get_submodule(encoder)(torch.empty(2, *shape, device="meta")).shape == (2, width)
+
+
+def test_lite_encoders_take_smaller_pictures_and_have_a_tenth_of_the_size() -> None:
+    lite = GcavtConfig.lite()
+    torch.manual_seed(0)
+    identity, content, audio = (
+        IdentityEncoder(lite).eval(),
+        ContentEncoder(lite).eval(),
+        AudioEncoder(lite).eval(),
+    )
+    assert identity(torch.rand(1, 3, 128, 128)).shape == (1, 512)
+    assert content(torch.rand(1, 3, 96, 96)).shape == audio(torch.rand(1, 1, 80, 20)).shape == (1, 256)
+    assert millions(identity) < 2.4 and millions(content) < 1.5 and millions(audio) < 2.1
 
 
 @pytest.mark.parametrize("side_px", [64, 96, 128])

@@ -66,7 +66,7 @@ def test_feature_matching_sums_layers_and_averages_scales() -> None:
 def test_feature_matching_does_not_train_on_the_real_image() -> None:
     real = torch.ones(1, 2, 2, 2, requires_grad=True)
     fake = torch.zeros(1, 2, 2, 2, requires_grad=True)
-    feature_matching_loss([ScaleOutput([real], real)], [ScaleOutput([fake], fake)]).backward()
+    torch.autograd.backward(feature_matching_loss([ScaleOutput([real], real)], [ScaleOutput([fake], fake)]))
     assert real.grad is None
     assert fake.grad is not None
 
@@ -152,7 +152,7 @@ def test_temperature_learns_but_never_falls_below_its_bound() -> None:
     assert loss.temperature.item() == pytest.approx(0.07)
     loss.log_temperature.data.fill_(-20)
     assert loss.temperature.item() == pytest.approx(0.01)
-    loss.temperature.backward()
+    torch.autograd.backward(loss.temperature)
     assert loss.log_temperature.grad is not None and loss.log_temperature.grad > 0
     assert not ContrastiveSyncLoss(learns_temperature=False).log_temperature.requires_grad
     with pytest.raises(ValueError, match="temperature must be at least"):
