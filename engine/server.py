@@ -47,6 +47,7 @@ PUBLISHABLE = ("camera",)
 SWEEP_S = 2.0
 RETRY_AFTER_S = 10
 SDP = "application/sdp"
+SESSION = web.RequestKey("session", Session)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STATUS_OF_ERROR: dict[type[EngineError], int] = {
@@ -123,7 +124,7 @@ class Server:
                     text="This session needs its token: Authorization: Bearer <token>.",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-            request["session"] = session
+            request[SESSION] = session
         return await handler(request)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
@@ -186,10 +187,10 @@ class Server:
         return web.json_response({"id": session.id, "token": session.token}, status=201, headers=location)
 
     async def _session_state(self, request: web.Request) -> web.Response:
-        return web.json_response(_state(request["session"]))
+        return web.json_response(_state(request[SESSION]))
 
     async def _patch_session(self, request: web.Request) -> web.Response:
-        session: Session = request["session"]
+        session: Session = request[SESSION]
         changes = await _json_object(request)
         name = changes.pop("identity", None)
         identity = await self._model.identity(name) if name is not None else None
@@ -199,7 +200,7 @@ class Server:
         return web.json_response(_state(session))
 
     async def _end_session(self, request: web.Request) -> web.Response:
-        await self.sessions.end(request["session"])
+        await self.sessions.end(request[SESSION])
         return web.Response(status=204)
 
     async def _upload_identity(self, request: web.Request) -> web.Response:
@@ -213,13 +214,13 @@ class Server:
         ]
         if not photos:
             raise BadMediaError("No photo was sent.")
-        session: Session = request["session"]
+        session: Session = request[SESSION]
         session.performance.set_identity("uploaded", await self._model.identity_from_photos(photos))
         return web.json_response(_state(session))
 
     async def _publish(self, request: web.Request) -> web.Response:
         """WHIP."""
-        session: Session = request["session"]
+        session: Session = request[SESSION]
         name = request.match_info["name"]
         if name not in PUBLISHABLE:
             raise UnknownSourceError(f"There is no source {name!r} to publish; choices: {PUBLISHABLE[0]}.")
@@ -240,12 +241,12 @@ class Server:
         name = request.match_info["name"]
         if name not in PUBLISHABLE:
             raise UnknownSourceError(f"There is no source {name!r} to publish; choices: {PUBLISHABLE[0]}.")
-        await request["session"].performance.disconnect(name)
+        await request[SESSION].performance.disconnect(name)
         return web.Response(status=200)
 
     async def _watch(self, request: web.Request) -> web.Response:
         """WHEP."""
-        session: Session = request["session"]
+        session: Session = request[SESSION]
         sdp = await _sdp_offer(request)
         kinds = read_offer(sdp, "watch")
         connection = new_connection(self._config.rtc.ice_servers)
@@ -259,7 +260,7 @@ class Server:
         return _sdp_response(sdp_answer, location=f"{request.path}/{viewer_id}")
 
     async def _unwatch(self, request: web.Request) -> web.Response:
-        session: Session = request["session"]
+        session: Session = request[SESSION]
         await session.remove_viewer(request.match_info["viewer"])
         return web.Response(status=200)
 
