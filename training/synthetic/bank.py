@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 import gcavt
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import landmarks_68_from_478, portrait_crop_origin
+from training.datasets.placement import normal_pose
+from training.datasets.render import placement
 from training.synthetic import truth
 from training.synthetic.clip_writer import ClipWriter, replacing
 from training.synthetic.identity import Identity, Scene
@@ -57,16 +59,21 @@ def studio() -> Scene:
 
 
 def write_identity(folder: Path, name: str, seed: int) -> None:
-    """Draw the two portraits and `identity.json` of one identity into folder/name."""
+    """Draw the two portraits and `identity.json` of one identity into folder/name.
+
+    The portraits are framed as the face crop frames a photo; the reference pose is in the normal placement.
+    """
     renderer = Renderer(Identity(seed), studio(), size_px=256, supersampling=2)
-    portraits = [renderer.render(weights, np.zeros(6)) for weights in (np.zeros(52, np.float32), _OPEN_MOUTH)]
+    place = placement(renderer)
+    pose = np.concatenate([np.zeros(3, np.float32), place])
+    portraits = [renderer.render(weights, pose) for weights in (np.zeros(52, np.float32), _OPEN_MOUTH)]
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     for i, portrait in enumerate(portraits):
         _write_png(target / f"portrait_{i}.png", portrait.image)
     facts = {
         "name": name,
-        "reference_pose": [float(value) for value in portraits[0].pose_6],
+        "reference_pose": [round(float(value), 4) for value in normal_pose(pose, place)],
         "crop_origin": [value for portrait in portraits for value in _crop_origin(portrait)],
         "licence": LICENCE,
         "seed": seed,
