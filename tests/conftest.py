@@ -7,6 +7,8 @@ import random
 import numpy as np
 import pytest
 
+pytest_plugins = ["tests.bundles"]
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

@@ -65,6 +65,8 @@ class TracedNetwork(NamedTuple):
     """One network as an ONNX graph with full weights, and what its module puts out for sample inputs."""
 
     graph: onnx.ModelProto
+    parameters: Arrays
+    """The module's own, by their names in the graph; batch norms are folded into those of the graph."""
     inputs: Arrays
     reference: Arrays
     seconds: float
@@ -133,7 +135,12 @@ def _trace(module: nn.Module, spec: EngineSpec) -> TracedNetwork:
     difference = largest_difference(onnx_outputs(graph.SerializeToString(), spec, inputs), reference)
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"{spec.name}: the exported graph differs from the model by {difference:.2g}")
-    return TracedNetwork(graph, inputs, reference, time.perf_counter() - started)
+    return TracedNetwork(graph, _parameters(module), inputs, reference, time.perf_counter() - started)
+
+
+def _parameters(module: nn.Module) -> Arrays:
+    wrapped = _ListArguments(module)
+    return {name: parameter.detach().numpy() for name, parameter in wrapped.named_parameters()}
 
 
 def write_bundle(
@@ -169,7 +176,7 @@ def _write_network(
     graph = onnx.ModelProto()
     graph.CopyFrom(traced.graph)
     if not fp32_weights:
-        halve_weights(graph)
+        halve_weights(graph, traced.parameters)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
     return ExportedNetwork(

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.compositor import Compositor, background_from_text, decode_picture, read_picture
+from engine.errors import BadMediaError
+
+
+def _avatar() -> tuple[np.typing.NDArray[np.uint8], np.typing.NDArray[np.uint8]]:
+    """Left half white and opaque, right half empty."""
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, :4] = 255
+    return np.repeat(mask[..., None], 3, axis=2), mask
+
+
+def test_a_colour_fills_what_the_mask_leaves() -> None:
+    image, mask = _avatar()
+    out = Compositor(background_from_text("#204060")).compose(image, mask)
+    assert out[0, 0].tolist() == [255, 255, 255]
+    assert out[0, 7].tolist() == [0x20, 0x40, 0x60]
+
+
+def test_a_half_transparent_pixel_is_half_background() -> None:
+    image, mask = np.full((8, 8, 3), 50, np.uint8), np.full((8, 8), 128, np.uint8)
+    out = Compositor(background_from_text("#646464")).compose(image, mask)
+    assert out[0, 0].tolist() == [100, 100, 100]
+
+
+def test_black_gives_the_picture_itself() -> None:
+    image, mask = _avatar()
+    assert Compositor(background_from_text("#000000")).compose(image, mask) is image
+
+
+def test_a_picture_covers_the_frame_and_is_cut_at_its_middle(tmp_path: Path) -> None:
+    wide = np.zeros((10, 40, 3), np.uint8)
+    wide[:, 15:25] = (255, 0, 0)  # BGR blue in the middle quarter
+    path = tmp_path / "wide.png"
+    cv2.imwrite(str(path), wide)
+    out = Compositor(background_from_text(str(path))).compose(
+        np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+    )
+    assert out.shape == (8, 8, 3)
+    assert out[4, 4].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("text", ["#12345", "blue", "#gggggg", "/no/such.png"])
+def test_neither_colour_nor_file_is_refused(text: str) -> None:
+    with pytest.raises(BadMediaError, match="neither a colour"):
+        background_from_text(text)
+
+
+def test_text_in_a_picture_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_text("not a picture")
+    with pytest.raises(BadMediaError, match="not a picture"):
+        read_picture(path)
+
+
+def test_no_bytes_are_no_picture() -> None:
+    assert decode_picture(b"") is None
