@@ -1,4 +1,4 @@
-"""Codes out of driving media: a face in pictures, a voice in sound. Used from the model worker only."""
+"""Codes out of driving media: a face in pictures, a voice in sound. Used in the encoding thread only."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ PAUSE_NS = 500 * NS_PER_MS
 class FaceDriver:
     """Follows the face of one source from frame to frame and reads its codes."""
 
-    def __init__(self, tracker: FaceTracker, puppeteer: Puppeteer, fps: float) -> None:
+    def __init__(self, tracker: FaceTracker, fps: float) -> None:
         self._tracker = tracker
-        self._puppeteer = puppeteer
         self._crop = StableCrop(fps)
         self._timestamp_ms = 0
 
-    def read(self, frame: VideoFrame, sockets: frozenset[Socket], stages: StageTimes) -> dict[Socket, Code]:
+    def read(
+        self, puppeteer: Puppeteer, frame: VideoFrame, sockets: frozenset[Socket], stages: StageTimes
+    ) -> dict[Socket, Code]:
         """The codes for the sockets that this source feeds; none at all where no face is seen."""
         # The tracker wants rising timestamps.
         self._timestamp_ms = max(self._timestamp_ms + 1, frame.capture_time_ns // NS_PER_MS)
@@ -43,9 +44,9 @@ class FaceDriver:
             crop_HWC = crop_face(frame.image_HWC, crop_from_image)
             landmarks_68 = transform_points(face.landmarks_68, crop_from_image)
             read = {
-                "pose": self._puppeteer.pose_code,
-                "expression": self._puppeteer.expression_code,
-                "mouth": self._puppeteer.content_code,
+                "pose": puppeteer.pose_code,
+                "expression": puppeteer.expression_code,
+                "mouth": puppeteer.content_code,
             }
             return {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
 
@@ -56,8 +57,7 @@ class FaceDriver:
 class VoiceDriver:
     """Turns live sound into mouth codes. A code belongs to a moment 120 ms before the newest sound."""
 
-    def __init__(self, puppeteer: Puppeteer) -> None:
-        self._puppeteer = puppeteer
+    def __init__(self) -> None:
         self._end_ns: int | None = None
         self._start()
 
@@ -66,7 +66,9 @@ class VoiceDriver:
         self._mel = StreamingMel(LevelTracker())
         self._heard_samples = 0
 
-    def hear(self, chunks: Sequence[AudioChunk], stages: StageTimes) -> tuple[Code, int] | None:
+    def hear(
+        self, puppeteer: Puppeteer, chunks: Sequence[AudioChunk], stages: StageTimes
+    ) -> tuple[Code, int] | None:
         """The newest mouth code that these chunks complete, and the time it belongs to, in nanoseconds."""
         windows: list[MelWindow] = []
         with stages.measure("encode"):
@@ -75,7 +77,7 @@ class VoiceDriver:
             if not windows or self._end_ns is None:
                 return None
             newest = windows[-1]
-            code = self._puppeteer.content_code_from_mel(newest.mel)
+            code = puppeteer.content_code_from_mel(newest.mel)
         frame_samples = newest.video_frame_index * SAMPLE_RATE // VIDEO_FPS
         since_ns = (self._heard_samples - frame_samples) * NS_PER_S // SAMPLE_RATE
         return code, self._end_ns - since_ns

@@ -1,4 +1,8 @@
-"""The model, and the one thread in which everything heavy runs: tracking, encoding, generating."""
+"""The model, and the two threads in which everything heavy runs: driving media in one, pictures in the other.
+
+While the picture of one frame is generated the driver of the next is tracked and encoded. Each thread has a
+backend of its own, because a backend belongs to one thread; networks are compiled only where they are used.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from engine.assets import face_landmarker_path
 from engine.backends.backend import Backend, open_backend
 from engine.bundle import Bundle
@@ -18,6 +24,8 @@ from engine.config import EngineConfig
 from engine.errors import BadMediaError, BundleError, UnknownSourceError
 from engine.face_tracker import FaceTracker
 from engine.puppeteer import IdentityState, Puppeteer
+from gcavt.audio import MEL_BANDS, WINDOW_FRAMES
+from gcavt.preprocessing import CROP_PX
 
 Result = TypeVar("Result")
 
@@ -27,31 +35,34 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class ModelWorker:
-    """Runs jobs one after the other in its own thread, so that the event loop never computes.
+    """A puppeteer and the one thread that it is used in, so that the event loop never computes.
 
     A performance hands in one job at a time and waits for it: what queues here is bounded by their number.
     """
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+    def __init__(self, name: str, bundle: Bundle, backend: Backend) -> None:
+        self.backend = backend
+        self._puppeteer = Puppeteer(bundle, backend)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def run(self, job: Callable[[], Result]) -> Result:
+    async def run(self, job: Callable[[Puppeteer], Result]) -> Result:
         """The job's result; what it raises is raised here."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, job, self._puppeteer)
 
     def close(self) -> None:
-        """Wait for the running job and end the thread."""
+        """Wait for the running job, end the thread, free the networks."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self.backend.close()
 
 
 class LiveModel:
-    """An opened bundle with its puppeteer, its identities, and the thread that they are used in."""
+    """An opened bundle with its identities and the threads that work with it."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, landmarker_path: Path) -> None:
+    def __init__(self, bundle: Bundle, encoding: Backend, generating: Backend, landmarker_path: Path) -> None:
         self.bundle = bundle
-        self.backend = backend
-        self.worker = ModelWorker()
-        self.puppeteer = Puppeteer(bundle, backend)
+        self.encoder = ModelWorker("encode", bundle, encoding)
+        self.generator = ModelWorker("generate", bundle, generating)
         self._landmarker_path = landmarker_path
         self._identities: dict[str, IdentityState] = {}
 
@@ -61,8 +72,10 @@ class LiveModel:
         bundle = Bundle.open(config.model)
         if not bundle.identity_names():
             raise BundleError(f"model {bundle.name} comes without an identity to show")
-        backend = open_backend(config.backend, bundle.directory, threads=config.threads)
-        return cls(bundle, backend, face_landmarker_path())
+        encoding, generating = (
+            open_backend(config.backend, bundle.directory, threads=config.threads) for _ in range(2)
+        )
+        return cls(bundle, encoding, generating, face_landmarker_path())
 
     def open_tracker(self) -> FaceTracker:
         """A face tracker for one source."""
@@ -74,32 +87,30 @@ class LiveModel:
         if name not in names:
             raise UnknownSourceError(f"There is no identity {name!r}; choices: {', '.join(names)}.")
         if name not in self._identities:
-            self._identities[name] = await self.worker.run(lambda: self.puppeteer.identity_from_bank(name))
+            self._identities[name] = await self.generator.run(
+                lambda puppeteer: puppeteer.identity_from_bank(name)
+            )
         return self._identities[name]
 
     async def identity_from_photos(self, photos: Sequence[bytes]) -> IdentityState:
         """An identity out of encoded photos. Raises BadMediaError and NoFaceError."""
-        return await self.worker.run(lambda: self._read_identity(photos))
+        return await self.generator.run(lambda puppeteer: self._read_identity(puppeteer, photos))
 
     async def warm_up(self) -> None:
         """Compile and run everything once, then keep what lives on out of the garbage collector's way."""
         identity = await self.identity(self.bundle.identity_names()[0])
-        await self.worker.run(lambda: self._generate(identity))
+        await asyncio.gather(
+            self.encoder.run(_encode_once), self.generator.run(lambda p: _generate_once(p, identity))
+        )
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # a full collection over a loaded model stops every thread for up to half a second
 
     def close(self) -> None:
-        self.worker.close()
-        self.backend.close()
+        self.encoder.close()
+        self.generator.close()
 
-    def _generate(self, identity: IdentityState) -> None:
-        self.puppeteer.warm_up()
-        for index in range(WARM_UP_FRAMES):
-            codes = self.puppeteer.idle_codes(index / 25, identity)
-            self.puppeteer.generate(identity, codes.pose_code, codes.expression_code, codes.content_code)
-
-    def _read_identity(self, photos: Sequence[bytes]) -> IdentityState:
+    def _read_identity(self, puppeteer: Puppeteer, photos: Sequence[bytes]) -> IdentityState:
         pictures = []
         for photo in photos:
             picture = decode_picture(photo)
@@ -108,8 +119,19 @@ class LiveModel:
                     "This file is not a photo that can be read; send a JPEG, PNG or WebP picture."
                 )
             pictures.append(picture)
-        tracker = self.open_tracker()
-        try:
-            return self.puppeteer.identity_from_portraits(pictures, tracker)
-        finally:
-            tracker.close()
+        with self.open_tracker() as tracker:
+            return puppeteer.identity_from_portraits(pictures, tracker)
+
+
+def _encode_once(puppeteer: Puppeteer) -> None:
+    crop_HWC = np.full((CROP_PX, CROP_PX, 3), 127, np.uint8)
+    landmarks_68 = np.random.default_rng(0).uniform(64, 192, (68, 2)).astype(np.float32)
+    for _ in range(WARM_UP_FRAMES):
+        puppeteer.codes_of_face(crop_HWC, landmarks_68)
+        puppeteer.content_code_from_mel(np.zeros((MEL_BANDS, WINDOW_FRAMES), np.float32))
+
+
+def _generate_once(puppeteer: Puppeteer, identity: IdentityState) -> None:
+    for index in range(WARM_UP_FRAMES):
+        codes = puppeteer.idle_codes(index / 25, identity)
+        puppeteer.generate(identity, codes.pose_code, codes.expression_code, codes.content_code)

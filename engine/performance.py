@@ -6,17 +6,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock, Ticker
+from engine.codes import DrivingCodes
 from engine.config import PerformanceConfig
 from engine.drivers import FaceDriver, VoiceDriver
-from engine.mailbox import BoundedQueue
+from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
-from engine.metrics import PerformanceMetrics
+from engine.metrics import PerformanceMetrics, StageTimes
 from engine.model_worker import ModelWorker
 from engine.patch_bay import PICTURE_SOURCES, SOCKETS, Code, PatchBay, Socket, SocketFade
 from engine.sinks.sink import AvatarFrame, Sink
@@ -39,90 +41,70 @@ STEADY_NS = 200 * NS_PER_MS
 
 @dataclass(frozen=True)
 class Cue:
-    """Everything that one tick found, for the worker to make a picture of."""
+    """Everything that one tick found."""
 
     tick_ns: int
     bay: PatchBay
-    identity: IdentityState
     pictures: dict[str, Arrival]
     voice: list[AudioChunk]
 
 
-class Puppet:
-    """The worker's side of a performance: from a cue to the finished picture."""
+@dataclass(frozen=True)
+class Reading:
+    """What the drivers said at one tick: a code for every socket that heard anything."""
+
+    tick_ns: int
+    bay: PatchBay
+    codes: dict[Socket, Code]
+    capture_time_ns: int
+
+
+class Reader:
+    """The encoding thread's side of a performance: from a cue to codes."""
 
     def __init__(
         self,
-        puppeteer: Puppeteer,
         open_tracker: Callable[[], FaceTracker],
         config: PerformanceConfig,
         clock: MediaClock,
-        metrics: PerformanceMetrics,
+        stages: StageTimes,
     ) -> None:
-        self._puppeteer = puppeteer
         self._open_tracker = open_tracker
-        self._config = config
+        self._fps = config.fps
         self._clock = clock
-        self._stages = metrics.stages
-        self._start_ns = clock.now_ns()
+        self._stages = stages
         self._faces: dict[str, FaceDriver] = {}
-        self._voice = VoiceDriver(puppeteer)
-        self._fades: dict[Socket, SocketFade] = {
-            socket: SocketFade(
-                crossfade_ms=config.crossfade_ms, hold_ms=config.hold_ms, ease_ms=config.ease_ms
-            )
-            for socket in SOCKETS
-        }
-        self._last_capture_ns = self._start_ns
+        self._voice = VoiceDriver()
+        self._last_capture_ns = clock.now_ns()
 
-    def render(self, cue: Cue) -> AvatarFrame:
-        """Read the drivers, mix the codes, generate, and lay the picture out for the encoders."""
-        readings: dict[Socket, Code] = {}
+    def read(self, puppeteer: Puppeteer, cue: Cue) -> Reading:
+        """Track and encode what came in; each picture once, however many sockets it feeds."""
+        codes: dict[Socket, Code] = {}
         for source, arrival in cue.pictures.items():
-            readings |= self._read_face(source, arrival, cue.bay)
-        heard = self._voice.hear(cue.voice, self._stages) if cue.voice else None
-        if heard is not None:
-            readings["mouth"] = heard[0]
-        codes = self._mixed(cue, readings)
-        with self._stages.measure("generate"):
-            image_HWC, _ = self._puppeteer.generate(
-                cue.identity, codes["pose"], codes["expression"], codes["mouth"]
-            )
-        with self._stages.measure("deliver"):
-            yuv420p = np.asarray(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2YUV_I420), np.uint8)
-        capture_ns = self._capture_time_ns(cue, heard[1] if heard is not None else None)
-        return AvatarFrame(yuv420p, capture_ns, cue.tick_ns)
+            codes |= self._read_face(puppeteer, source, arrival, cue.bay)
+        voice_ns = None
+        if cue.voice and (heard := self._voice.hear(puppeteer, cue.voice, self._stages)) is not None:
+            codes["mouth"], voice_ns = heard
+        return Reading(cue.tick_ns, cue.bay, codes, self._capture_time_ns(cue, voice_ns))
 
     def close(self) -> None:
         for face in self._faces.values():
             face.close()
         self._faces.clear()
 
-    def _read_face(self, source: str, arrival: Arrival, bay: PatchBay) -> dict[Socket, Code]:
+    def _read_face(
+        self, puppeteer: Puppeteer, source: str, arrival: Arrival, bay: PatchBay
+    ) -> dict[Socket, Code]:
         self._stages.add("decode_wait", self._clock.now_ns() - arrival.arrival_ns)
         if source not in self._faces:
-            self._faces[source] = FaceDriver(self._open_tracker(), self._puppeteer, self._config.fps)
+            self._faces[source] = FaceDriver(self._open_tracker(), self._fps)
         sockets = bay.sockets_fed_by(source)
-        return self._faces[source].read(arrival.to_video_frame(), sockets, self._stages)
-
-    def _mixed(self, cue: Cue, readings: Mapping[Socket, Code]) -> dict[Socket, Code]:
-        idle = self._puppeteer.idle_codes((cue.tick_ns - self._start_ns) / NS_PER_S, cue.identity)
-        idle_codes: dict[Socket, Code] = {
-            "pose": idle.pose_code,
-            "expression": idle.expression_code,
-            "mouth": idle.content_code,
-        }
-        return {
-            socket: fade.step(
-                cue.bay.source_of(socket), readings.get(socket), idle_codes[socket], cue.tick_ns
-            )
-            for socket, fade in self._fades.items()
-        }
+        return self._faces[source].read(puppeteer, arrival.to_video_frame(), sockets, self._stages)
 
     def _capture_time_ns(self, cue: Cue, voice_ns: int | None) -> int:
         """When what is shown happened: what moves the mouth decides, for the lips must fit the sound."""
         leading = next((s for s in (cue.bay.mouth, cue.bay.pose, cue.bay.expression) if s != "idle"), None)
-        period_ns = round(NS_PER_S / self._config.fps)
+        period_ns = round(NS_PER_S / self._fps)
         if leading is None:
             self._last_capture_ns = cue.tick_ns
         elif leading == "microphone" and voice_ns is not None:
@@ -134,11 +116,48 @@ class Puppet:
         return self._last_capture_ns
 
 
-class Performance:
-    """On the event loop: takes the newest of every source at each tick, hands it to the worker, delivers.
+class Puppet:
+    """The generating thread's side of a performance: from codes to the finished picture."""
 
-    Nothing queues anywhere: a tick that comes while the model is busy is skipped, and the next one takes
-    what is newest then.
+    def __init__(self, config: PerformanceConfig, clock: MediaClock, stages: StageTimes) -> None:
+        self._stages = stages
+        self._start_ns = clock.now_ns()
+        self._fades: dict[Socket, SocketFade] = {
+            socket: SocketFade(
+                crossfade_ms=config.crossfade_ms, hold_ms=config.hold_ms, ease_ms=config.ease_ms
+            )
+            for socket in SOCKETS
+        }
+
+    def render(self, puppeteer: Puppeteer, identity: IdentityState, reading: Reading) -> AvatarFrame:
+        """Mix the codes, generate, and lay the picture out for the encoders."""
+        time_s = (reading.tick_ns - self._start_ns) / NS_PER_S
+        codes = self._mixed(reading, puppeteer.idle_codes(time_s, identity))
+        with self._stages.measure("generate"):
+            image_HWC, _ = puppeteer.generate(identity, codes["pose"], codes["expression"], codes["mouth"])
+        with self._stages.measure("deliver"):
+            yuv420p = np.asarray(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2YUV_I420), np.uint8)
+        return AvatarFrame(yuv420p, reading.capture_time_ns, reading.tick_ns)
+
+    def _mixed(self, reading: Reading, idle: DrivingCodes) -> dict[Socket, Code]:
+        idle_codes: dict[Socket, Code] = {
+            "pose": idle.pose_code,
+            "expression": idle.expression_code,
+            "mouth": idle.content_code,
+        }
+        return {
+            socket: fade.step(
+                reading.bay.source_of(socket), reading.codes.get(socket), idle_codes[socket], reading.tick_ns
+            )
+            for socket, fade in self._fades.items()
+        }
+
+
+class Performance:
+    """On the event loop: takes the newest of every source at each tick, hands it to the threads, delivers.
+
+    Nothing queues anywhere: while one picture is generated the next is read, and no further one until that
+    is taken; ticks that go by meanwhile are skipped, and the next one takes what is newest then.
     """
 
     def __init__(
@@ -146,8 +165,8 @@ class Performance:
         *,
         clock: MediaClock,
         config: PerformanceConfig,
-        worker: ModelWorker,
-        puppeteer: Puppeteer,
+        encoder: ModelWorker,
+        generator: ModelWorker,
         open_tracker: Callable[[], FaceTracker],
         open_clip: Callable[[HearSound], Source],
         identity_name: str,
@@ -160,8 +179,13 @@ class Performance:
         self._identity = identity
         self._clock = clock
         self._config = config
-        self._worker = worker
-        self._puppet = Puppet(puppeteer, open_tracker, config, clock, self.metrics)
+        self._encoder = encoder
+        self._generator = generator
+        self._reader = Reader(open_tracker, config, clock, self.metrics.stages)
+        self._puppet = Puppet(config, clock, self.metrics.stages)
+        self._readings: LatestFrame[Reading] = LatestFrame()
+        self._reading_taken = asyncio.Event()
+        self._reading_taken.set()
         self._open_clip = open_clip
         self._sources: dict[str, Source] = {}
         self._sinks: list[Sink] = []
@@ -184,7 +208,7 @@ class Performance:
             await source.close()
         self._sinks.clear()
         self._sources.clear()
-        await self._worker.run(self._puppet.close)
+        await self._encoder.run(lambda _: self._reader.close())
 
     async def patch(self, changes: Mapping[str, object]) -> None:
         """Re-route sockets. Raises UnknownSourceError or BadMediaError and leaves everything as it was."""
@@ -269,24 +293,34 @@ class Performance:
     async def _run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read_drivers())
                 tasks.create_task(self._make_pictures())
                 tasks.create_task(self._play_sound())
         except ExceptionGroup as errors:
             self.failure = "The performance stopped because of an internal error; see the server's log."
             logger.error("performance stopped", exc_info=errors)
 
-    async def _make_pictures(self) -> None:
+    async def _read_drivers(self) -> None:
         ticker = Ticker(self._clock, self._config.fps)
         while True:
+            await self._reading_taken.wait()
             tick_ns = await ticker.next_tick()
             if not self._sinks:
                 ticker.missed = 0
                 continue
             await self._await_late_pictures(tick_ns)
             cue = self._cue(tick_ns)
-            frame = await self._worker.run(lambda cue=cue: self._puppet.render(cue))  # type: ignore[misc]
-            self._deliver(frame)
+            reading = await self._encoder.run(partial(self._reader.read, cue=cue))
+            self._reading_taken.clear()
+            self._readings.put(reading)
             self._count_drops(ticker)
+
+    async def _make_pictures(self) -> None:
+        while True:
+            reading = await self._readings.get()
+            self._reading_taken.set()
+            render = partial(self._puppet.render, identity=self._identity, reading=reading)
+            self._deliver(await self._generator.run(render))
 
     async def _await_late_pictures(self, tick_ns: int) -> None:
         """Give a steady source half a period's grace.
@@ -312,7 +346,7 @@ class Performance:
         for name, source in self._routed_sources().items():
             if (arrival := source.pictures.take()) is not None:
                 pictures[name] = arrival
-        return Cue(tick_ns, self.bay, self._identity, pictures, self._voice.take_all())
+        return Cue(tick_ns, self.bay, pictures, self._voice.take_all())
 
     def _deliver(self, frame: AvatarFrame) -> None:
         self._latency.add(self._clock.now_ns() - frame.capture_time_ns)

@@ -137,8 +137,8 @@ class Server:
         return web.json_response(
             {
                 "status": "ok",
-                "backend": self._model.backend.name,
-                "provider": self._model.backend.provider,
+                "backend": self._model.generator.backend.name,
+                "provider": self._model.generator.backend.provider,
                 "model": self._model.bundle.name,
                 "sessions": len(self.sessions),
                 "max_sessions": self._config.max_sessions,
@@ -170,8 +170,8 @@ class Server:
         performance = Performance(
             clock=self._clock,
             config=self._config.performance,
-            worker=self._model.worker,
-            puppeteer=self._model.puppeteer,
+            encoder=self._model.encoder,
+            generator=self._model.generator,
             open_tracker=self._model.open_tracker,
             open_clip=self._open_clip,
             identity_name=name,
@@ -337,7 +337,9 @@ async def serve(config: EngineConfig, listener: socket.socket, model: LiveModel)
     await web.SockSite(runner, listener).start()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    sys.stderr.write(f"GC-AVT Live: open {url}  (model {model.bundle.name}, {model.backend.provider})\n")
+    sys.stderr.write(
+        f"GC-AVT Live: open {url}  (model {model.bundle.name}, {model.generator.backend.provider})\n"
+    )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
