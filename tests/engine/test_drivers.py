@@ -1,6 +1,6 @@
 """The voice's timing. Faces are followed with real pictures in test_live.py."""
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,11 +20,11 @@ class Listener:
     """Says how loud the middle of a mel window is, in place of the audio encoder."""
 
     def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> NDArray[np.float32]:
-        return window_80x20[:, 8:12].mean(keepdims=True)[0]
+        return np.asarray(window_80x20[:, 8:12].mean(keepdims=True)[0], np.float32)
 
 
 def puppeteer() -> Puppeteer:
-    return cast(Any, Listener())
+    return cast(Puppeteer, Listener())
 
 
 def chunks(start_ms: int, count: int, rng: np.random.Generator) -> list[AudioChunk]:

@@ -147,12 +147,8 @@ async def test_the_built_in_clip_moves_the_avatar_without_any_camera(
 
 
 async def test_frames_may_change_size_in_mid_stream(open_server: OpenServer, footage: Footage) -> None:
-    small = [
-        np.asarray(
-            av.VideoFrame.from_ndarray(picture, format="yuv420p").reformat(width=192, height=144).to_ndarray()
-        )
-        for picture in footage.pictures
-    ]
+    frames = [av.VideoFrame.from_ndarray(picture, format="yuv420p") for picture in footage.pictures]
+    small = [np.asarray(frame.reformat(width=192, height=144).to_ndarray(), np.uint8) for frame in frames]
     mixed = Footage([*footage.pictures[:10], *small[:10]], footage.sound)
     async with HeadlessClient(await open_server(EngineConfig())) as client:
         await client.publish_footage(mixed)

@@ -38,7 +38,7 @@ class QuietPerformance:
 
 
 def quiet(clock: MediaClock) -> Performance:
-    return cast(Any, QuietPerformance(clock))
+    return cast(Performance, QuietPerformance(clock))
 
 
 def test_ids_and_tokens_are_never_the_same() -> None:
