@@ -33,6 +33,8 @@ LICENCE = "CC0-1.0, rendered; nobody exists"
 IDENTITIES = {"adrian": 16, "amara": 388, "freya": 291, "kofi": 96, "lena": 366, "mateo": 45}
 """Name and seed."""
 DRIVER_SEED = 335
+_DRIVER_MOTION_SEED = 138
+"""Turns the head to both sides by about 15 degrees and blinks three times."""
 _DRIVER_PX = 384
 _DRIVER_VOICE = Voice(name="en-us+f3", rate_wpm=158, pitch=55, pitch_range=60)
 _DRIVER_LINES = (
@@ -160,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, seed in IDENTITIES.items():
             write_identity(args.out / "lite" / "identities", name, seed)
     if args.only != "identities":
-        write_driver_clip(args.out / "clips" / "demo.mp4", np.random.default_rng(11))
+        write_driver_clip(args.out / "clips" / "demo.mp4", np.random.default_rng(_DRIVER_MOTION_SEED))
 
 
 if __name__ == "__main__":
