@@ -243,7 +243,7 @@ def read_face(media: MediaFile, sockets: frozenset[Socket], puppeteer: Puppeteer
 
     Raises NoFaceError if there is no face in the whole file.
     """
-    driver = FaceDriver(FaceTracker(face_landmarker_path()), puppeteer, FPS)
+    driver = FaceDriver(FaceTracker(face_landmarker_path()), FPS)
     stages = StageTimes(MediaClock())
     readings: list[dict[Socket, Code]] = []
     pictures = tqdm(
@@ -255,7 +255,7 @@ def read_face(media: MediaFile, sockets: frozenset[Socket], puppeteer: Puppeteer
     try:
         for index, image in enumerate(pictures):
             frame = VideoFrame(image, index * NS_PER_S // FPS)
-            readings.append(driver.read(frame, sockets, stages))
+            readings.append(driver.read(puppeteer, frame, sockets, stages))
     finally:
         driver.close()
     found = [reading for reading in readings if reading]

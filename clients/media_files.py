@@ -64,6 +64,8 @@ class MediaFile:
             has_sound = bool(container.streams.audio)
             if video is None and not has_sound:
                 raise BadMediaError(f"{path} holds neither picture nor sound")
+            if video is not None:
+                _try_first_picture(container, video, path)
             return cls(
                 path=path,
                 is_picture=False,
@@ -71,6 +73,16 @@ class MediaFile:
                 has_sound=has_sound,
                 expected_frames=round((container.duration or 0) / av.time_base * FPS),
             )
+
+
+def _try_first_picture(container: InputContainer, stream: VideoStream, path: Path) -> None:
+    """Raises BadMediaError if not even one picture can be decoded, before any work is done with it."""
+    try:
+        frame = next(container.decode(stream), None)
+    except av.FFmpegError as error:
+        raise BadMediaError(f"{path} holds no picture that can be decoded: {error.strerror}") from error
+    if frame is None:
+        raise BadMediaError(f"{path} holds no picture that can be decoded")
 
 
 def pictures_at_25_fps(media: MediaFile) -> Iterator[Image]:

@@ -226,7 +226,7 @@ class Puppeteer:
         codes = {"pose_code": pose_code, "expression_code": expression_code, "content_code": content_code}
         inputs = {**identity.tensors, **{name: code[None] for name, code in codes.items()}}
         outputs = self._backend.run("generator", inputs)
-        return _to_uint8(outputs["image"][0]), _to_uint8(outputs["mask"][0])[..., 0]
+        return _to_uint8(outputs["image"][0]), _to_uint8(outputs["mask"][0])
 
     def warm_up(self) -> None:
         """Compile every network by running it once, so that the first frame is not late."""
@@ -264,7 +264,6 @@ def _resized(image_HWC: Image, side_px: int) -> Image:
 
 
 def _to_uint8(image_CHW: NDArray[np.float32]) -> Image:
-    """[0, 1] channels first to 0..255 channels last."""
-    scaled = image_CHW.transpose(1, 2, 0) * np.float32(255.0)
-    scaled += np.float32(0.5)
-    return scaled.astype(np.uint8)
+    """[0, 1] channels first to 0..255 channels last, rounded; contiguous, as encoders want it."""
+    channels = [cv2.convertScaleAbs(channel_HW, alpha=255.0) for channel_HW in image_CHW]
+    return np.asarray(cv2.merge(channels), np.uint8)
