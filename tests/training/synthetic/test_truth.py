@@ -12,7 +12,7 @@ from training.synthetic.renderer import Render, Renderer
 def test_warping_the_reference_by_the_flow_gives_the_edited_frame_where_seen(
     renderer: Renderer, reference: Render
 ) -> None:
-    """A smile with raised brows: the flow is large, yet the light, which turns with the skin, hardly changes."""
+    """A smile with raised brows moves much skin but hardly turns it, so its light stays."""
     smile = weight_vector({**both("mouthSmile", 0.5), "browInnerUp": 0.6})
     smiling = renderer.render(smile, reference.pose_6)
     flow, visibility = truth.flow(smiling, reference)
