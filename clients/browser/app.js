@@ -92,6 +92,7 @@ async function takePhotos(files) {
     await session.uploadIdentity(files);
     photos = files;
     showUploaded($("gallery"), files[0], pick);
+    showError("");
   } catch (error) {
     showError(error.message);
   }
@@ -170,7 +171,7 @@ function showConnection(state, error) {
 
 function showError(message) {
   $("banner-text").textContent = message;
-  $("banner").hidden = false;
+  $("banner").hidden = message === "";
 }
 
 function showMuted(isMuted) {

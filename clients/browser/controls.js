@@ -30,8 +30,9 @@ export function buildGallery(root, identities, onPick, onPhotos) {
 
 /** Shows a person's own photo as one more identity, in front of the tile that took it. */
 export function showUploaded(root, photo, onPick) {
+  const thumbnail = URL.createObjectURL(photo);
   root.querySelector(`input[value="${UPLOADED}"]`)?.closest("label").remove();
-  root.lastElementChild.before(identityTile({ name: UPLOADED, thumbnail: URL.createObjectURL(photo) }, onPick));
+  root.lastElementChild.before(identityTile({ name: UPLOADED, title: "yours", thumbnail }, onPick));
 }
 
 /** Marks what the engine says is connected: `identity` and `sockets` of the session's state. */
@@ -54,11 +55,11 @@ function socketRow({ name, title, note, sources }, onPick) {
   return row;
 }
 
-function identityTile({ name, thumbnail }, onPick) {
+function identityTile({ name, title = name.replaceAll("_", " "), thumbnail }, onPick) {
   const picture = element("img", { src: thumbnail, alt: "", loading: "lazy" });
   const tile = choice("identity", name, picture, onPick);
   tile.className = "identity";
-  tile.append(element("span", { textContent: name.replaceAll("_", " ") }));
+  tile.append(element("span", { textContent: title }));
   return tile;
 }
 

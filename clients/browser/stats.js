@@ -47,6 +47,7 @@ export function showFigures(root, state, playback) {
     ["engine", perSecond(state.fps)],
     ["shown here", perSecond(playback.shown_fps)],
     ["dropped", state.dropped],
+    ["stage", "p50 / p95"],
     ...Object.entries(state.stage_ms ?? {}).map(([stage, spread]) => [stage.replaceAll("_", " "), spreadText(spread)]),
     ["round trip", milliseconds(playback.round_trip_ms)],
     ["buffer here", milliseconds(playback.buffer_ms)],

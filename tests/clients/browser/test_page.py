@@ -26,7 +26,7 @@ from skimage.data import astronaut
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAMERA_FPS = 25
 STARTUP_TIMEOUT_S = 90.0
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 READ_AVATAR = """() => {
   const canvas = new OffscreenCanvas(64, 64).getContext("2d");
   canvas.drawImage(document.getElementById("avatar"), 0, 0, 64, 64);
@@ -201,6 +201,21 @@ def test_camera_and_microphone_drive_the_avatar(viewer: Viewer, tmp_path: Path) 
     wait_until(lambda: set(viewer.state()["sockets"].values()) == {"clip"})
     assert page.locator("#self").is_hidden()
     assert viewer.complaints == []
+
+
+def test_own_photo_becomes_an_identity_and_a_text_file_is_refused(viewer: Viewer) -> None:
+    page = viewer.page
+    page.set_input_files(
+        ".photos input", {"name": "notes.png", "mimeType": "image/png", "buffer": b"only words"}
+    )
+    page.locator("#banner-text").wait_for(timeout=WAIT_MS)
+    assert page.locator("#banner-text").inner_text().strip()
+
+    png = cv2.imencode(".png", cv2.cvtColor(astronaut(), cv2.COLOR_RGB2BGR))[1].tobytes()
+    page.set_input_files(".photos input", {"name": "me.png", "mimeType": "image/png", "buffer": png})
+    wait_until(lambda: viewer.state()["identity"] == "uploaded")
+    page.locator("input[value=uploaded]:checked").wait_for(state="attached", timeout=WAIT_MS)
+    assert page.locator("#banner").is_hidden()
 
 
 def test_closing_the_page_ends_its_session(viewer: Viewer) -> None:
