@@ -36,6 +36,7 @@ COMMANDS = (
     Command(
         "bench live", "clients.bench.live", "measure the live path: milliseconds per stage, frames per second"
     ),
+    Command("bench follow", "clients.bench.follow", "correlate the avatar's head and face with its driver's"),
     Command("synth", "training.synthetic.command", "render synthetic talking heads to train on", "train"),
     Command("train", "training.command", "train a model by a named recipe", "train"),
     Command("evaluate", "training.evaluate", "score a checkpoint on a held-out set", "train"),

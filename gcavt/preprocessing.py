@@ -148,6 +148,14 @@ def eye_distance(landmarks_68: Points) -> float:
     return max(float(np.hypot(across[0], across[1])), 1.0)
 
 
+def head_angles(rotation_33: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Pitch, yaw, roll (3,) in degrees of a rotation composed as roll x yaw x pitch."""
+    pitch = np.arctan2(rotation_33[2, 1], rotation_33[2, 2])
+    yaw = np.arcsin(np.clip(-rotation_33[2, 0], -1, 1))
+    roll = np.arctan2(rotation_33[1, 0], rotation_33[0, 0])
+    return np.asarray(np.degrees([pitch, yaw, roll]), np.float32)
+
+
 class RunningEyeDistance:
     """The median of d_eye over the last frames, so that the mouth crop does not pump with tracking noise."""
 

@@ -22,7 +22,14 @@ from tqdm import tqdm
 from engine.assets import face_landmarker_path
 from engine.face_tracker import FaceTracker
 from gcavt.code_space import COEFFICIENTS
-from gcavt.preprocessing import Face, StableCrop, crop_face, face_box, transform_points
+from gcavt.preprocessing import (
+    Face,
+    StableCrop,
+    crop_face,
+    face_box,
+    head_angles,
+    transform_points,
+)
 from training.datasets.triples import Triples
 
 CALIBRATION_FRAMES = 700
@@ -32,14 +39,6 @@ EXPRESSION_GAIN, MOUTH_GAIN = 1.3, 1.5
 """About 1 / r^2 of the fitted maps on rendered frames."""
 
 Floats = NDArray[np.float32]
-
-
-def head_angles(rotation_33: NDArray[np.floating]) -> Floats:
-    """(3,) pitch, yaw, roll in degrees of a rotation composed as roll x yaw x pitch."""
-    pitch = np.arctan2(rotation_33[2, 1], rotation_33[2, 2])
-    yaw = np.arcsin(np.clip(-rotation_33[2, 0], -1, 1))
-    roll = np.arctan2(rotation_33[1, 0], rotation_33[0, 0])
-    return np.asarray(np.degrees([pitch, yaw, roll]), np.float32)
 
 
 def pose_features(face: Face, crop_from_image: Floats) -> Floats:
