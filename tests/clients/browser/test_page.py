@@ -25,7 +25,7 @@ from skimage.data import astronaut
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAMERA_FPS = 25
-STARTUP_TIMEOUT_S = 90.0
+STARTUP_TIMEOUT_S = 180.0
 WAIT_MS = 60_000
 READ_AVATAR = """() => {
   const canvas = new OffscreenCanvas(64, 64).getContext("2d");
