@@ -35,8 +35,11 @@ logger = logging.getLogger(__name__)
 MAX_SOUND_DELAY_NS = 500 * NS_PER_MS
 MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
-STEADY_NS = 200 * NS_PER_MS
-"""A source that spoke within this is waited for when its picture is a little late."""
+MAX_REMEMBERED_PICTURES = 5000
+"""Codes of three minutes of clip: 10 MB."""
+
+ClipMemory = dict[int, dict[Socket, Code]]
+"""What was read from the built-in clip, by picture: shared by all sessions, used in the encoding thread."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ class Reader:
     def __init__(
         self,
         open_tracker: Callable[[], FaceTracker],
+        clip_memory: ClipMemory,
         config: PerformanceConfig,
         clock: MediaClock,
         stages: StageTimes,
     ) -> None:
         self._open_tracker = open_tracker
+        self._clip_memory = clip_memory
         self._fps = config.fps
         self._clock = clock
         self._stages = stages
@@ -96,9 +101,21 @@ class Reader:
         self, puppeteer: Puppeteer, source: str, arrival: Arrival, bay: PatchBay
     ) -> dict[Socket, Code]:
         self._stages.add("decode_wait", self._clock.now_ns() - arrival.arrival_ns)
+        sockets = bay.sockets_fed_by(source)
+        if arrival.clip_index is None:
+            return self._follow(puppeteer, source, arrival, sockets)
+        known = self._clip_memory.get(arrival.clip_index)
+        if known is None:
+            known = self._follow(puppeteer, source, arrival, frozenset(SOCKETS))
+            if len(self._clip_memory) < MAX_REMEMBERED_PICTURES:
+                self._clip_memory[arrival.clip_index] = known
+        return {socket: code for socket, code in known.items() if socket in sockets}
+
+    def _follow(
+        self, puppeteer: Puppeteer, source: str, arrival: Arrival, sockets: frozenset[Socket]
+    ) -> dict[Socket, Code]:
         if source not in self._faces:
             self._faces[source] = FaceDriver(self._open_tracker(), self._fps)
-        sockets = bay.sockets_fed_by(source)
         return self._faces[source].read(puppeteer, arrival.to_video_frame(), sockets, self._stages)
 
     def _capture_time_ns(self, cue: Cue, voice_ns: int | None) -> int:
@@ -169,6 +186,7 @@ class Performance:
         generator: ModelWorker,
         open_tracker: Callable[[], FaceTracker],
         open_clip: Callable[[HearSound], Source],
+        clip_memory: ClipMemory,
         identity_name: str,
         identity: IdentityState,
     ) -> None:
@@ -181,7 +199,7 @@ class Performance:
         self._config = config
         self._encoder = encoder
         self._generator = generator
-        self._reader = Reader(open_tracker, config, clock, self.metrics.stages)
+        self._reader = Reader(open_tracker, clip_memory, config, clock, self.metrics.stages)
         self._puppet = Puppet(config, clock, self.metrics.stages)
         self._readings: LatestFrame[Reading] = LatestFrame()
         self._reading_taken = asyncio.Event()

@@ -31,7 +31,7 @@ from engine.errors import (
 )
 from engine.metrics import prometheus_text
 from engine.model_worker import LiveModel
-from engine.performance import Performance
+from engine.performance import ClipMemory, Performance
 from engine.rtc.negotiation import answer, new_connection, read_offer, with_start_bitrate
 from engine.rtc.settings import accept_rsa_certificates, offer_loopback_candidates, set_bit_rates
 from engine.sessions import Session, Sessions
@@ -68,6 +68,7 @@ class Server:
         self._config = config
         self._model = model
         self._clock = clock
+        self._clip_memory: ClipMemory = {}
         self.sessions = Sessions(clock, config.max_sessions, config.session_idle_s)
 
     def app(self) -> web.Application:
@@ -174,6 +175,7 @@ class Server:
             generator=self._model.generator,
             open_tracker=self._model.open_tracker,
             open_clip=self._open_clip,
+            clip_memory=self._clip_memory,
             identity_name=name,
             identity=await self._model.identity(name),
         )

@@ -63,7 +63,7 @@ async def _measured(page: Page, url: str, seconds: float, mouth: str) -> dict[st
 
     page.on("request", lambda request: note_session(request.url, request.headers.get("authorization")))
     await page.goto(url)
-    await page.click("#start")
+    await page.evaluate("document.getElementById('start').click()")
     await page.wait_for_function(RUNNING, timeout=START_TIMEOUT_MS)
     session_url, authorization = sessions[-1]
     headers = {"Authorization": authorization}

@@ -104,7 +104,7 @@ class ClipSource:
             while (frame := await loop.run_in_executor(self._thread, next, pictures, None)) is not None:
                 # Every picture has its turn, late or not, so that sound and picture count alike.
                 deadline_ns = await ticker.next_deadline()
-                self.pictures.put(Arrival(frame, deadline_ns, self._clock.now_ns()))
+                self.pictures.put(Arrival(frame, deadline_ns, self._clock.now_ns(), clip_index=index))
                 self._play_sound(sound, index, deadline_ns)
                 index += 1
             if index == 0:

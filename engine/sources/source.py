@@ -27,6 +27,8 @@ class Arrival:
     frame: av.VideoFrame
     capture_time_ns: int
     arrival_ns: int
+    clip_index: int | None = None
+    """Its place in the built-in clip, which repeats: what was read there once holds ever after."""
 
     def to_video_frame(self) -> VideoFrame:
         width, height = self.frame.width, self.frame.height

@@ -43,7 +43,7 @@ class StillSource:
         ticker = Ticker(self._clock, REPEATS_PER_SECOND)
         while True:
             now_ns = await ticker.next_tick()
-            self.pictures.put(Arrival(self._frame, now_ns, now_ns))
+            self.pictures.put(Arrival(self._frame, now_ns, now_ns, clip_index=0))
 
 
 def _read_photo(path: Path) -> av.VideoFrame:
