@@ -164,6 +164,7 @@ def write_bundle(
         }
         dtype = torch.float32 if fp32_weights else torch.float16
         save_checkpoint(building / CHECKPOINT_NAME, model, model.config, provenance, dtype=dtype)
+        (building / CHECKPOINT_NAME).chmod(0o644)  # safetensors makes files that only their owner can read
         _manifest(model, name, space, provenance, exported).save(building / FILE_NAME)
         _replace(directory, building)
     return exported
