@@ -23,7 +23,8 @@ def report_capture_times(sender: RTCRtpSender, latency_ns: Callable[[], int]) ->
 
     async def send_shifted(packets: list[Any]) -> None:
         for packet in packets:
-            if isinstance(packet, RtcpSrPacket):
+            # before the first media packet aiortc reports time 0, which says nothing and cannot be set back
+            if isinstance(packet, RtcpSrPacket) and packet.sender_info.ntp_timestamp:
                 shift(packet, latency_ns())
                 # The peer's round-trip reply quotes the report, so what aiortc remembers has to match it.
                 last_report = (packet.sender_info.ntp_timestamp >> 16) & 0xFFFFFFFF
