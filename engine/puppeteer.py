@@ -181,7 +181,8 @@ class Puppeteer:
 
     def expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(256,) the expression of a 256 px driving crop."""
-        image = expression_input(crop_HWC, landmarks_68, self._config.expression.input_px)
+        expression = self._config.expression
+        image = expression_input(crop_HWC, landmarks_68, expression.input_px, expression.face_zoom)
         return self._code("expression_encoder", "expression_image", image, "expression_code")
 
     def content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:

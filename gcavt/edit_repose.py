@@ -81,9 +81,8 @@ def pixel_grid(height: int, width: int) -> Tensor:
 def sample(image_BCHW: Tensor, position_B2HW: Tensor, padding: str = "border") -> Tensor:
     """Bilinear samples of an image at pixel positions (x, y), as `pixel_grid` counts them."""
     height, width = image_BCHW.shape[2:]
-    x = position_B2HW[:, 0] * (2.0 / width) - 1.0
-    y = position_B2HW[:, 1] * (2.0 / height) - 1.0
-    grid = torch.stack([x, y], -1)
+    per_pixel = position_B2HW.new_tensor([2.0 / width, 2.0 / height])
+    grid = position_B2HW.permute(0, 2, 3, 1) * per_pixel - 1.0
     return F.grid_sample(image_BCHW, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
@@ -438,7 +437,7 @@ class Reposer(nn.Module):
         depth = self.prior(pose_code[:, :6]).reshape(-1, 2, self.prior_px, self.prior_px)
         depth = depth + F.pad(target_pose[:, 5:6], (0, 1))[:, :, None, None]
         map_4, map_8, map_16 = maps
-        x = self.constant + F.adaptive_avg_pool2d(self.enter(map_16), self.constant.shape[-1])
+        x = self.constant + F.avg_pool2d(self.enter(map_16), 2)
         for block, values in zip(self.blocks[:3], affine[:3], strict=True):
             x = block(x, values)
         depth = depth + self.depth_32(x) * 0.2

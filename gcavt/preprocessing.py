@@ -50,6 +50,8 @@ POSE_LOWER_HALF_WIDTH = 0.40
 POSE_DILATION = 0.12
 
 EXPRESSION_BROW_RAISE = 0.25
+FACE_WINDOW_DROP = 0.12
+"""Centre of the zoomed face window below the mean of nose and eye corners, in d_eye."""
 EXPRESSION_ROTATION_DEG = 30.0
 EXPRESSION_SHIFT = 0.04
 EXPRESSION_SCALE = (0.9, 1.1)
@@ -349,11 +351,14 @@ def pose_input(crop_HWC: Image, landmarks_68: Points, size_px: int) -> Image:
     return image
 
 
-def expression_input(crop_HWC: Image, landmarks_68: Points, size_px: int) -> Image:
+def expression_input(crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float = 1.0) -> Image:
     """The face alone, brows to jaw, on black: size_px x size_px x 3 (run time: own mouth, no rotation).
 
-    landmarks_68 are in the crop's pixels.
+    landmarks_68 are in the crop's pixels. With `face_zoom` above 1 a window that much smaller than the crop
+    is cut about nose and eyes, its eye line level, so that a small input still resolves lids and brows.
     """
+    if face_zoom != 1.0:
+        crop_HWC, landmarks_68 = _zoomed_on_face(crop_HWC, landmarks_68, size_px, face_zoom)
     image, landmarks = _resized(crop_HWC, landmarks_68, size_px)
     return _keep_face(image, landmarks)
 
@@ -416,6 +421,18 @@ def _keep_face(image_HWC: Image, landmarks_68: Points) -> Image:
     mask = np.zeros(image_HWC.shape[:2], dtype=np.uint8)
     cv2.fillConvexPoly(mask, hull, (255,), shift=_SUBPIXEL_BITS)
     return np.asarray(cv2.bitwise_and(image_HWC, image_HWC, mask=mask), dtype=np.uint8)
+
+
+def _zoomed_on_face(
+    crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float
+) -> tuple[Image, Points]:
+    """The face window and its landmarks, both at size_px."""
+    _, down = _face_axes(landmarks_68)
+    centre = landmarks_68[RIGID_POINTS].mean(axis=0) + FACE_WINDOW_DROP * eye_distance(landmarks_68) * down
+    scale = face_zoom * size_px / crop_HWC.shape[0]
+    matrix = _turned_about(centre, (size_px - 1) / 2.0, -eye_line_deg(landmarks_68), scale)
+    window = cv2.warpAffine(crop_HWC, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR)
+    return np.asarray(window, dtype=np.uint8), transform_points(landmarks_68, matrix)
 
 
 def _face_axes(landmarks_68: Points) -> tuple[Points, Points]:

@@ -14,11 +14,12 @@ from training.trainer import model_from
 
 
 def assemble(checkpoints: list[Path], out: Path) -> None:
-    """Join the parts that each run trained (later runs win) and write them in half precision."""
+    """Join the parts that each run trained (later runs win) and write them in half precision.
+
+    The last run's config holds. Raises RuntimeError if a part trained elsewhere has another size in it.
+    """
     sources = [read_checkpoint(path) for path in checkpoints]
-    config = sources[0].config
-    if any(source.config != config for source in sources):
-        raise ValueError("the checkpoints belong to models of different sizes")
+    config = sources[-1].config
     model = model_from(config, checkpoints)
     missing = _untrained(config, [source.provenance.get("trained", []) for source in sources])
     provenance = {

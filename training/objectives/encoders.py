@@ -114,7 +114,10 @@ class ImageEncoderStage:
         if self.encoder == "pose":
             picture = preprocessing.pose_input(image, landmarks_68, config.pose.input_px)
         elif self.encoder == "expression":
-            picture = preprocessing.expression_input(image, landmarks_68, config.expression.input_px)
+            expression = config.expression
+            picture = preprocessing.expression_input(
+                image, landmarks_68, expression.input_px, expression.face_zoom
+            )
         else:
             turn = float(rng.uniform(-8, 8)) if augmented else 0.0
             picture = preprocessing.mouth_crop(image, landmarks_68, config.mouth_px, rotation_deg=turn)
