@@ -9,6 +9,7 @@ from engine.clock import NS_PER_MS, NS_PER_S
 from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
 from engine.patch_bay import Code, Socket
+from engine.smoothing import OneEuroFilter
 from gcavt.audio import SAMPLE_RATE, VIDEO_FPS, LevelTracker, MelWindow, Resampler, StreamingMel
 from gcavt.preprocessing import StableCrop, crop_face, transform_points
 
@@ -26,6 +27,7 @@ class FaceDriver:
     def __init__(self, tracker: FaceTracker, fps: float) -> None:
         self._tracker = tracker
         self._crop = StableCrop(fps)
+        self._steady_pose = OneEuroFilter()
         self._timestamp_ms = 0
 
     def read(
@@ -48,7 +50,10 @@ class FaceDriver:
                 "expression": puppeteer.expression_code,
                 "mouth": puppeteer.content_code,
             }
-            return {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
+            codes = {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
+        if "pose" in codes:
+            codes["pose"] = self._steady_pose.update(codes["pose"], frame.capture_time_ns)
+        return codes
 
     def close(self) -> None:
         self._tracker.close()
