@@ -243,7 +243,7 @@ def read_face(media: MediaFile, sockets: frozenset[Socket], puppeteer: Puppeteer
 
     Raises NoFaceError if there is no face in the whole file.
     """
-    driver = FaceDriver(FaceTracker(face_landmarker_path()), FPS)
+    driver = FaceDriver(FaceTracker(face_landmarker_path(), reads_shapes=False), FPS)
     stages = StageTimes(MediaClock())
     readings: list[dict[Socket, Code]] = []
     pictures = tqdm(

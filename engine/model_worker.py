@@ -79,7 +79,7 @@ class LiveModel:
 
     def open_tracker(self) -> FaceTracker:
         """A face tracker for one source."""
-        return FaceTracker(self._landmarker_path)
+        return FaceTracker(self._landmarker_path, reads_shapes=False)
 
     async def identity(self, name: str) -> IdentityState:
         """An identity that came with the bundle, computed once. Raises UnknownSourceError."""

@@ -1,4 +1,4 @@
-"""Takes the tremble out of a code without making it late: still heads are smoothed hard, moving ones hardly."""
+"""Takes the tremble out of a code: still heads are smoothed hard, moving ones hardly."""
 
 from __future__ import annotations
 

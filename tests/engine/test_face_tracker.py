@@ -200,3 +200,11 @@ def test_the_three_driver_inputs_of_a_real_face_show_what_they_should(
     face_only = pre.expression_input(crop, landmarks, 256).max(axis=2) > 0
     assert 0.1 < face_only.mean() < 0.35
     assert pre.mouth_crop(crop, landmarks)[48, 48].min() > 150  # teeth
+
+
+def test_driving_needs_no_shapes_and_gets_the_same_landmarks(model_path: Path, astronaut: Image) -> None:
+    with FaceTracker(model_path) as full, FaceTracker(model_path, reads_shapes=False) as lean:
+        with_shapes, without = full.track(astronaut, 0), lean.track(astronaut, 0)
+    assert with_shapes is not None and without is not None
+    assert without.blendshapes is None and without.head_rotation is None
+    np.testing.assert_allclose(without.landmarks_68, with_shapes.landmarks_68, atol=1e-3)
