@@ -21,7 +21,7 @@ from engine.codes import Code, DrivingCodes
 from engine.compositor import read_picture
 from engine.errors import BundleError, NoFaceError
 from engine.idle import idle_codes
-from gcavt.code_space import pose_from_code
+from gcavt.code_space import pose_from_code, within_reach
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import (
     expression_input,
@@ -224,6 +224,8 @@ class Puppeteer:
         self, identity: IdentityState, pose_code: Code, expression_code: Code, content_code: Code
     ) -> tuple[Image, Image]:
         """The avatar as RGB uint8 (256, 256, 3) on black, and its mask uint8 (256, 256)."""
+        if self._is_exact:
+            pose_code = within_reach(pose_code)
         codes = {"pose_code": pose_code, "expression_code": expression_code, "content_code": content_code}
         inputs = {**identity.tensors, **{name: code[None] for name, code in codes.items()}}
         outputs = self._backend.run("generator", inputs)

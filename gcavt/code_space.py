@@ -30,6 +30,9 @@ COEFFICIENTS: Final[tuple[str, ...]] = tuple(
 POSE_SCALE: Final[NDArray[np.float32]] = np.array([8.0, 15.0, 6.0, 0.10, 0.10, 0.60], np.float32)
 """About the standard deviation of pitch, yaw, roll (degrees) and head translation x, y, z (head units)."""
 
+_FREE_DEG: Final = np.array([16.0, 22.0, 16.0], np.float32)
+_MOST_DEG: Final = np.array([22.0, 32.0, 24.0], np.float32)
+
 POSE_DIM: Final = 12
 CODE_DIM: Final = 256
 CODE_NORM: Final = 16.0
@@ -60,6 +63,19 @@ def pose_code(pose_6: ArrayLike) -> NDArray[np.float32]:
 def pose_from_code(code: ArrayLike) -> NDArray[np.float32]:
     """Pitch, yaw, roll in degrees and translation in head units (..., 6) out of a pose code (..., 12)."""
     return np.asarray(np.asarray(code, np.float32)[..., :6] * POSE_SCALE, np.float32)
+
+
+def within_reach(code: ArrayLike) -> NDArray[np.float32]:
+    """The pose code (..., 12) with head angles bent back, smoothly, where `lite` tears the far side of a face.
+
+    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24.
+    """
+    reached = np.array(code, np.float32)
+    free, most = _FREE_DEG / POSE_SCALE[:3], _MOST_DEG / POSE_SCALE[:3]
+    size = np.abs(reached[..., :3])
+    bent = free + (most - free) * np.tanh((size - free) / (most - free))
+    reached[..., :3] = np.sign(reached[..., :3]) * np.where(size > free, bent, size)
+    return reached
 
 
 def _embed(weights_52: ArrayLike) -> NDArray[np.float32]:
