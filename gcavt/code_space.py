@@ -66,7 +66,7 @@ def pose_from_code(code: ArrayLike) -> NDArray[np.float32]:
 
 
 def within_reach(code: ArrayLike) -> NDArray[np.float32]:
-    """The pose code (..., 12) with head angles bent back, smoothly, where `lite` tears the far side of a face.
+    """The pose code (..., 12) with head angles bent back smoothly where `lite` would tear a face.
 
     Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24.
     """
