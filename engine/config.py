@@ -44,6 +44,8 @@ class PerformanceConfig:
     """One live performance."""
 
     fps: float = 25.0
+    look_every: int = 2
+    """Face tracking and expression run on every such frame of a camera; two cores have no time for all."""
     crossfade_ms: int = 200
     """From one code to the next when a socket is re-patched or its face comes back."""
     hold_ms: int = 400

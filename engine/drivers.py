@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.clock import NS_PER_MS, NS_PER_S
 from engine.media import AudioChunk, VideoFrame
@@ -11,7 +14,7 @@ from engine.metrics import StageTimes
 from engine.patch_bay import Code, Socket
 from engine.smoothing import OneEuroFilter
 from gcavt.audio import SAMPLE_RATE, VIDEO_FPS, LevelTracker, MelWindow, Resampler, StreamingMel
-from gcavt.preprocessing import StableCrop, crop_face, transform_points
+from gcavt.preprocessing import Face, StableCrop, crop_face, face_from_landmarks, transform_points
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
@@ -22,10 +25,22 @@ PAUSE_NS = 500 * NS_PER_MS
 
 
 class FaceDriver:
-    """Follows the face of one source from frame to frame and reads its codes."""
+    """Follows the face of one source from frame to frame and reads its codes.
 
-    def __init__(self, tracker: FaceTracker, fps: float) -> None:
+    With `every` above 1 tracking and expression, costly and slow to change, are done on every such frame;
+    between, landmarks move on as they last moved and the expression holds. Pose and mouth are always read.
+    """
+
+    def __init__(self, tracker: FaceTracker, fps: float, *, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
         self._tracker = tracker
+        self._every = every
+        self._frames_since = 0
+        self._face: Face | None = None
+        self._step_K2: NDArray[np.float32] | None = None
+        self._image_hw: tuple[int, int] | None = None
+        self._expression: Code | None = None
         self._crop = StableCrop(fps)
         self._steady_pose = OneEuroFilter()
         self._timestamp_ms = 0
@@ -37,7 +52,7 @@ class FaceDriver:
         # The tracker wants rising timestamps.
         self._timestamp_ms = max(self._timestamp_ms + 1, frame.capture_time_ns // NS_PER_MS)
         with stages.measure("track"):
-            face = self._tracker.track(frame.image_HWC, self._timestamp_ms)
+            face, is_tracked = self._follow(frame)
         if face is None:
             return {}
         with stages.measure("encode"):
@@ -50,10 +65,36 @@ class FaceDriver:
                 "expression": puppeteer.expression_code,
                 "mouth": puppeteer.content_code,
             }
-            codes = {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
+            codes = {
+                socket: read[socket](crop_HWC, landmarks_68)
+                for socket in sockets
+                if socket != "expression" or is_tracked or self._expression is None
+            }
+        if "expression" in sockets:
+            self._expression = codes.setdefault("expression", cast(Code, self._expression))
         if "pose" in codes:
             codes["pose"] = self._steady_pose.update(codes["pose"], frame.capture_time_ns)
         return codes
+
+    def _follow(self, frame: VideoFrame) -> tuple[Face | None, bool]:
+        """The face in this frame, and whether it was looked for rather than moved on."""
+        height, width = frame.image_HWC.shape[:2]
+        before = self._face
+        if before is not None and self._step_K2 is not None and self._image_hw == (height, width):
+            self._frames_since += 1
+            if self._frames_since < self._every:
+                self._face = face_from_landmarks(before.landmarks_478 + self._step_K2)
+                return self._face, False
+        face = self._tracker.track(frame.image_HWC, self._timestamp_ms)
+        if face is not None and before is not None and self._image_hw == (height, width):
+            # `before` was itself moved on since the last look, so this is the step of one frame
+            self._step_K2 = 0.5 * (face.landmarks_478 - before.landmarks_478) + (
+                0.5 * self._step_K2 if self._step_K2 is not None else 0
+            )
+        else:
+            self._step_K2 = None
+        self._face, self._image_hw, self._frames_since = face, (height, width), 0
+        return face, True
 
     def close(self) -> None:
         self._tracker.close()

@@ -76,6 +76,7 @@ class Reader:
         self._open_tracker = open_tracker
         self._clip_memory = clip_memory
         self._fps = config.fps
+        self._look_every = config.look_every
         self._clock = clock
         self._stages = stages
         self._faces: dict[str, FaceDriver] = {}
@@ -115,7 +116,7 @@ class Reader:
         self, puppeteer: Puppeteer, source: str, arrival: Arrival, sockets: frozenset[Socket]
     ) -> dict[Socket, Code]:
         if source not in self._faces:
-            self._faces[source] = FaceDriver(self._open_tracker(), self._fps)
+            self._faces[source] = FaceDriver(self._open_tracker(), self._fps, every=self._look_every)
         return self._faces[source].read(puppeteer, arrival.to_video_frame(), sockets, self._stages)
 
     def _capture_time_ns(self, cue: Cue, voice_ns: int | None) -> int:

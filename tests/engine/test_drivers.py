@@ -1,4 +1,4 @@
-"""The voice's timing. Faces are followed with real pictures in test_live.py."""
+"""The voice's timing, and when a face is looked for. Real faces are followed in test_live.py."""
 
 from typing import cast
 
@@ -7,10 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.clock import MediaClock
-from engine.drivers import VoiceDriver
-from engine.media import AudioChunk
+from engine.drivers import FaceDriver, VoiceDriver
+from engine.face_tracker import FaceTracker
+from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
+from engine.patch_bay import Socket
 from engine.puppeteer import Puppeteer
+from gcavt.preprocessing import Face, face_from_landmarks
 
 MS = 1_000_000
 RATE = 48_000
@@ -62,3 +65,90 @@ def test_after_a_pause_the_voice_starts_afresh() -> None:
     heard = voice.hear(puppeteer(), chunks(5060, 10, rng), stages)
     assert heard is not None
     assert 5_000 * MS < heard[1] < 5_260 * MS
+
+
+class GlidingTracker:
+    """A face that moves 3 px to the right per frame; counts how often it is looked for."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.is_gone = False
+
+    def track(self, image_HWC: NDArray[np.uint8], timestamp_ms: int) -> Face | None:
+        self.looks += 1
+        if self.is_gone:
+            return None
+        points = np.random.default_rng(0).uniform(100, 200, (478, 2)).astype(np.float32)
+        return face_from_landmarks(points + np.array([3.0 * timestamp_ms / 40, 0], np.float32))
+
+    def close(self) -> None:
+        return None
+
+
+class Echo:
+    """Returns what it was given, in place of the image encoders."""
+
+    def __init__(self) -> None:
+        self.calls = {"pose": 0, "expression": 0, "mouth": 0}
+
+    def _code(self, name: str) -> NDArray[np.float32]:
+        self.calls[name] += 1
+        return np.full(4, self.calls[name], np.float32)
+
+    def pose_code(self, crop: object, landmarks: object) -> NDArray[np.float32]:
+        return self._code("pose")
+
+    def expression_code(self, crop: object, landmarks: object) -> NDArray[np.float32]:
+        return self._code("expression")
+
+    def content_code(self, crop: object, landmarks: object) -> NDArray[np.float32]:
+        return self._code("mouth")
+
+
+SOCKETS: frozenset[Socket] = frozenset({"pose", "expression", "mouth"})
+
+
+def run_frames(driver: FaceDriver, echo: Echo, numbers: range) -> list[dict[Socket, NDArray[np.float32]]]:
+    stages = StageTimes(MediaClock())
+    image = np.zeros((300, 300, 3), np.uint8)
+    frames = [VideoFrame(image, number * 40 * MS) for number in numbers]
+    return [driver.read(cast(Puppeteer, echo), frame, SOCKETS, stages) for frame in frames]
+
+
+def test_every_frame_is_looked_at_unless_told_otherwise() -> None:
+    tracker, echo = GlidingTracker(), Echo()
+    run_frames(FaceDriver(cast(FaceTracker, tracker), 25), echo, range(1, 11))
+    assert tracker.looks == 10
+    assert echo.calls == {"pose": 10, "expression": 10, "mouth": 10}
+
+
+def test_looking_every_other_frame_still_reads_pose_and_mouth_each_frame() -> None:
+    tracker, echo = GlidingTracker(), Echo()
+    codes = run_frames(FaceDriver(cast(FaceTracker, tracker), 25, every=2), echo, range(1, 22))
+    assert tracker.looks <= 12
+    assert echo.calls["pose"] == echo.calls["mouth"] == 21
+    assert echo.calls["expression"] == tracker.looks
+    assert all(set(c) == SOCKETS for c in codes)
+
+
+def test_between_looks_the_face_moves_on_as_it_moved() -> None:
+    tracker = GlidingTracker()
+    driver = FaceDriver(cast(FaceTracker, tracker), 25, every=2)
+    run_frames(driver, Echo(), range(1, 42))
+    moved_on = [
+        n for n in range(42, 52) if (run_frames(driver, Echo(), range(n, n + 1)), driver._frames_since)[1]
+    ]
+    assert moved_on
+    assert driver._step_K2 is not None
+    np.testing.assert_allclose(driver._step_K2[:, 0], 3, atol=0.3)
+
+
+def test_a_face_that_goes_gives_no_code_and_is_looked_for_at_once() -> None:
+    tracker, echo = GlidingTracker(), Echo()
+    driver = FaceDriver(cast(FaceTracker, tracker), 25, every=2)
+    run_frames(driver, echo, range(1, 11))
+    tracker.is_gone = True
+    gone = run_frames(driver, echo, range(11, 15))
+    assert gone[-1] == {} and gone[-2] == {}
+    tracker.is_gone = False
+    assert set(run_frames(driver, echo, range(15, 16))[0]) == SOCKETS
