@@ -30,8 +30,8 @@ COEFFICIENTS: Final[tuple[str, ...]] = tuple(
 POSE_SCALE: Final[NDArray[np.float32]] = np.array([8.0, 15.0, 6.0, 0.10, 0.10, 0.60], np.float32)
 """About the standard deviation of pitch, yaw, roll (degrees) and head translation x, y, z (head units)."""
 
-_FREE_DEG: Final = np.array([16.0, 22.0, 16.0], np.float32)
-_MOST_DEG: Final = np.array([22.0, 32.0, 24.0], np.float32)
+_FREE: Final = np.array([16.0, 22.0, 16.0, 0.15, 0.15, 0.20], np.float32)
+_MOST: Final = np.array([22.0, 32.0, 24.0, 0.30, 0.30, 0.45], np.float32)
 
 POSE_DIM: Final = 12
 CODE_DIM: Final = 256
@@ -66,15 +66,16 @@ def pose_from_code(code: ArrayLike) -> NDArray[np.float32]:
 
 
 def within_reach(code: ArrayLike) -> NDArray[np.float32]:
-    """The pose code (..., 12) with head angles bent back smoothly where `lite` would tear a face.
+    """The pose code (..., 12) bent back smoothly where `lite` would tear a face or lose it from the frame.
 
-    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24.
+    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24; x, y and z up
+    to .15, .15 and .2 head units, never beyond .3, .3 and .45: the face crop leaves no more room than that.
     """
     reached = np.array(code, np.float32)
-    free, most = _FREE_DEG / POSE_SCALE[:3], _MOST_DEG / POSE_SCALE[:3]
-    size = np.abs(reached[..., :3])
+    free, most = _FREE / POSE_SCALE, _MOST / POSE_SCALE
+    size = np.abs(reached[..., :6])
     bent = free + (most - free) * np.tanh((size - free) / (most - free))
-    reached[..., :3] = np.sign(reached[..., :3]) * np.where(size > free, bent, size)
+    reached[..., :6] = np.sign(reached[..., :6]) * np.where(size > free, bent, size)
     return reached
 
 

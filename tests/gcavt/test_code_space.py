@@ -55,9 +55,11 @@ def test_weights_of_another_length_are_refused(function) -> None:  # type: ignor
 def test_small_turns_are_left_alone_and_large_ones_bent_back() -> None:
     poses = np.zeros((3, 6), np.float32)
     poses[:, 1] = (15, -40, 80)
-    poses[:, 4] = 0.2
+    poses[:, 4] = 0.1
+    poses[2, 5] = 1.8
     reached = code_space.pose_from_code(code_space.within_reach(code_space.pose_code(poses)))
     assert reached[0, 1] == pytest.approx(15)
     assert -32 < reached[1, 1] < -22
     assert 30 < reached[2, 1] <= 32
-    np.testing.assert_allclose(reached[:, 4], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(reached[:, 4], 0.1, rtol=1e-6)
+    assert 0.2 < reached[2, 5] <= 0.45
