@@ -68,8 +68,8 @@ def pose_from_code(code: ArrayLike) -> NDArray[np.float32]:
 def within_reach(code: ArrayLike) -> NDArray[np.float32]:
     """The pose code (..., 12) bent back smoothly where `lite` would tear a face or lose it from the frame.
 
-    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24; x, y and z up
-    to .15, .15 and .2 head units, never beyond .3, .3 and .45: the face crop leaves no more room than that.
+    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24; x, y and z
+    up to .15, .15 and .2 head units, never beyond .3, .3 and .45: the face crop leaves no more room.
     """
     reached = np.array(code, np.float32)
     free, most = _FREE / POSE_SCALE, _MOST / POSE_SCALE
