@@ -67,6 +67,8 @@ def test_a_frame_is_uint8_with_a_mask(opened: dict[Member, Opened], member: Memb
 def test_the_picture_is_the_generators_rounded(opened: dict[Member, Opened], member: Member) -> None:
     puppeteer, backend = opened[member].puppeteer, opened[member].backend
     identity, codes = puppeteer.identity_from_bank("astronaut"), _codes()
+    # a pose that the puppeteer has no reason to bend back
+    codes = codes._replace(pose_code=np.clip(codes.pose_code, -0.3, 0.3))
     inputs = {**identity.tensors, **{name: code[None] for name, code in codes._asdict().items()}}
     expected = backend.run("generator", inputs)["image"][0].transpose(1, 2, 0) * 255
     image, _ = puppeteer.generate(identity, *codes)
