@@ -39,8 +39,8 @@ class FaceTracker:
     def __init__(self, model_path: Path, *, reads_shapes: bool = True) -> None:
         """model_path is `engine.assets.face_landmarker_path()`. Raises EngineError for any other file.
 
-        Driving needs landmarks only: without `reads_shapes` a Face has neither blendshapes nor a head rotation,
-        and a frame costs a little less (13.1 against 13.4 CPU-ms).
+        Driving needs landmarks only: without `reads_shapes` a Face has neither blendshapes nor a head
+        rotation, and a frame costs a little less (13.1 against 13.4 CPU-ms).
         """
         self._options = FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(model_path)),
