@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ PAUSE_NS = 500 * NS_PER_MS
 class FaceDriver:
     """Follows the face of one source from frame to frame and reads its codes.
 
-    With `every` above 1 tracking and expression, costly and slow to change, are done on every such frame;
-    between, landmarks move on as they last moved and the expression holds. Pose and mouth are always read.
+    With `every` above 1 the face is looked for on every such frame, and its landmarks move on between as they
+    last moved. Pose and expression are read on the frame after a look, so that no frame has to do it all;
+    until they are read again the pose goes on as it last went and the expression holds. The mouth is read on
+    every frame.
     """
 
     def __init__(self, tracker: FaceTracker, fps: float, *, every: int = 1) -> None:
@@ -40,7 +42,9 @@ class FaceDriver:
         self._face: Face | None = None
         self._step_K2: NDArray[np.float32] | None = None
         self._image_hw: tuple[int, int] | None = None
-        self._expression: Code | None = None
+        self._held: dict[Socket, Code] = {}
+        self._pose_read: Code | None = None
+        self._pose_step: Code | None = None
         self._crop = StableCrop(fps)
         self._steady_pose = OneEuroFilter()
         self._timestamp_ms = 0
@@ -52,9 +56,12 @@ class FaceDriver:
         # The tracker wants rising timestamps.
         self._timestamp_ms = max(self._timestamp_ms + 1, frame.capture_time_ns // NS_PER_MS)
         with stages.measure("track"):
-            face, is_tracked = self._follow(frame)
+            face = self._follow(frame)
         if face is None:
+            self._held.clear()
+            self._pose_read = self._pose_step = None
             return {}
+        due = self._due(sockets)
         with stages.measure("encode"):
             height, width = frame.image_HWC.shape[:2]
             crop_from_image = self._crop.update(face, (height, width))
@@ -65,26 +72,32 @@ class FaceDriver:
                 "expression": puppeteer.expression_code,
                 "mouth": puppeteer.content_code,
             }
-            codes = {
-                socket: read[socket](crop_HWC, landmarks_68)
-                for socket in sockets
-                if socket != "expression" or is_tracked or self._expression is None
-            }
-        if "expression" in sockets:
-            self._expression = codes.setdefault("expression", cast(Code, self._expression))
+            codes = {socket: read[socket](crop_HWC, landmarks_68) for socket in due}
         if "pose" in codes:
             codes["pose"] = self._steady_pose.update(codes["pose"], frame.capture_time_ns)
-        return codes
+            if self._pose_read is not None:
+                self._pose_step = (codes["pose"] - self._pose_read) / np.float32(self._every)
+            self._pose_read = codes["pose"]
+        elif self._pose_step is not None and "pose" in self._held:
+            codes["pose"] = self._held["pose"] + self._pose_step
+        self._held |= codes
+        return {socket: self._held[socket] for socket in sockets}
 
-    def _follow(self, frame: VideoFrame) -> tuple[Face | None, bool]:
-        """The face in this frame, and whether it was looked for rather than moved on."""
+    def _due(self, sockets: frozenset[Socket]) -> frozenset[Socket]:
+        """What is read on this frame."""
+        if self._every == 1 or self._frames_since == 1:
+            return sockets
+        return frozenset(s for s in sockets if s == "mouth" or s not in self._held)
+
+    def _follow(self, frame: VideoFrame) -> Face | None:
+        """The face in this frame: looked for, or moved on."""
         height, width = frame.image_HWC.shape[:2]
         before = self._face
         if before is not None and self._step_K2 is not None and self._image_hw == (height, width):
             self._frames_since += 1
             if self._frames_since < self._every:
                 self._face = face_from_landmarks(before.landmarks_478 + self._step_K2)
-                return self._face, False
+                return self._face
         face = self._tracker.track(frame.image_HWC, self._timestamp_ms)
         if face is not None and before is not None and self._image_hw == (height, width):
             # `before` was itself moved on since the last look, so this is the step of one frame
@@ -94,7 +107,7 @@ class FaceDriver:
         else:
             self._step_K2 = None
         self._face, self._image_hw, self._frames_since = face, (height, width), 0
-        return face, True
+        return face
 
     def close(self) -> None:
         self._tracker.close()

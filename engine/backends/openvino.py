@@ -61,6 +61,7 @@ class OpenVinoBackend:
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # both workers would be pinned to the same core
             "INFERENCE_PRECISION_HINT": "bf16" if self._has_bf16 and not _samples_by_grid(model) else "f32",
         }
         if self._threads is not None:

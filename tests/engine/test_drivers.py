@@ -122,13 +122,32 @@ def test_every_frame_is_looked_at_unless_told_otherwise() -> None:
     assert echo.calls == {"pose": 10, "expression": 10, "mouth": 10}
 
 
-def test_looking_every_other_frame_still_reads_pose_and_mouth_each_frame() -> None:
+def test_looking_every_other_frame_reads_the_mouth_on_each_and_the_rest_between_looks() -> None:
     tracker, echo = GlidingTracker(), Echo()
     codes = run_frames(FaceDriver(cast(FaceTracker, tracker), 25, every=2), echo, range(1, 22))
     assert tracker.looks <= 12
-    assert echo.calls["pose"] == echo.calls["mouth"] == 21
-    assert echo.calls["expression"] == tracker.looks
+    assert echo.calls["mouth"] == 21
+    assert echo.calls["pose"] == echo.calls["expression"] <= 11
     assert all(set(c) == SOCKETS for c in codes)
+
+
+def test_the_pose_goes_on_at_its_own_pace_while_it_is_not_read() -> None:
+    driver = FaceDriver(cast(FaceTracker, GlidingTracker()), 25, every=2)
+    poses = [codes["pose"][0] for codes in run_frames(driver, Echo(), range(1, 82))]
+    steps = np.diff(poses[60:])  # Echo's pose rises by 1 per reading: by 1/2 per frame once it is steady
+    assert np.allclose(steps, 0.5, atol=0.02)
+
+
+def test_a_lost_face_leaves_nothing_behind() -> None:
+    tracker = GlidingTracker()
+    driver, echo = FaceDriver(cast(FaceTracker, tracker), 25, every=2), Echo()
+    run_frames(driver, echo, range(1, 12))
+    tracker.is_gone = True
+    assert run_frames(driver, echo, range(12, 14))[-1] == {}
+    tracker.is_gone = False
+    readings = dict(echo.calls)
+    run_frames(driver, echo, range(14, 15))
+    assert all(echo.calls[name] == readings[name] + 1 for name in readings)
 
 
 def test_between_looks_the_face_moves_on_as_it_moved() -> None:
