@@ -1,175 +1,144 @@
-"""`gcavt evaluate`: a checkpoint over rendered people it never saw, through its real encoders."""
+"""`gcavt evaluate`: a model over rendered people it never saw and over real drivers, all figures at once."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from skimage.metrics import structural_similarity
-from torch import Tensor
 from tqdm import tqdm
 
-from gcavt.checkpoint import read_checkpoint
-from gcavt.edit_repose import EditReposeGenerator
-from gcavt.model import Gcavt
-from training.datasets.placement import rendered_pose
-from training.datasets.triples import Triples
-from training.objectives.edit_repose import JointStage
-from training.objectives.encoders import ImageEncoderStage
-from training.objectives.image_losses import box_mask, eye_boxes, mouth_boxes, psnr, region_error, to_tensor
-from training.objectives.objective import Batch
-from training.recipes import joint
-from training.synthetic import truth
-from training.synthetic.identity import Identity, Scene
-from training.synthetic.renderer import Renderer
+from engine.errors import BadMediaError, BundleError, EngineError
+from gcavt.checkpoint import CheckpointError
+from training.metrics.actor import Actor, opened
+from training.metrics.clips import follow_figures, play_clip, sync_figures
+from training.metrics.held_out import HeldOut
+from training.metrics.performance import evaluate_performance
+from training.metrics.reader import FaceReader
+from training.metrics.rendered import MODES, evaluate_control, evaluate_modes
+from training.metrics.report import markdown
+from training.metrics.sheets import clips_sheet, control_sheet, identities_sheet, sound_strip
 
-MODES = {
-    "exact": "codes of the exact parameters",
-    "self": "the target frame drives through the encoders",
-    "cross": "three other people drive pose, expression and mouth, against an exact render of the mixture",
-}
-BATCH = 8
+SHEET_ROWS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is measured."""
+
+    frames: int = 48
+    """Held-out triples for nearness."""
+    control: int = 36
+    """Samples for control and leakage; each takes seven renders and eight pictures."""
+    seconds: float = 5.0
+    """Length of the rendered film."""
+    people: int = 12
+    """How many of the data set's last identities are held out."""
+
+
+QUICK = Settings(frames=4, control=2, seconds=1.7, people=12)
+"""For a look, or for a machine that builds: every part runs, no figure means much."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Measure a model over held-out rendered people (nearness, control, leakage, flicker, sync) and,\n"
+        "with --clips, over real drivers (follow-correlations, sync). Writes evaluation.json, evaluation.md\n"
+        "with all definitions, and contact sheets as PNG."
+    )
     parser.epilog = "modes:\n" + "\n".join(f"  {mode:6s} {meaning}" for mode, meaning in MODES.items())
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("model", help="a checkpoint (.safetensors), or a bundle: its folder or name")
     parser.add_argument(
-        "--data", type=Path, required=True, help="rendered triples; the last 12 identities are held out"
+        "--data", type=Path, required=True, help="rendered triples; the last identities are held out"
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for evaluation.json and contact_sheet.png"
-    )
-    parser.add_argument("--frames", type=int, default=64)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    parser.add_argument("--clips", type=Path, nargs="+", default=[], metavar="VIDEO", help="real drivers")
+    parser.add_argument("--backend", help="for a bundle (default: openvino)")
+    for name, kind in (("frames", int), ("control", int), ("seconds", float), ("people", int)):
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {getattr(Settings, name)}")
+    parser.add_argument("--quick", action="store_true", help="as little of everything as will run")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure and write. Raises EngineError, whose message is one line for the user."""
+    settings = _settings(args)
+    missing = [str(clip) for clip in args.clips if not clip.is_file()]
+    if missing:
+        raise BadMediaError(f"{missing[0]} does not exist")
+    try:
+        held_out = HeldOut(args.data, settings.people)
+    except FileNotFoundError as error:
+        raise BadMediaError(str(error)) from error
     args.out.mkdir(parents=True, exist_ok=True)
-    model = read_checkpoint(args.checkpoint).build()
-    with torch.no_grad():
-        figures, sheet = Evaluation(model, args.data, args.frames).run()
-    (args.out / "evaluation.json").write_text(json.dumps(figures, indent=1))
-    Image.fromarray(sheet).save(args.out / "contact_sheet.png")
-    for mode, values in figures.items():
-        tqdm.write(f"{mode:6s} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+    cv2.setNumThreads(1)
+    try:
+        with opened(args.model, backend=args.backend) as actor:
+            figures = evaluate(actor, held_out, args.clips, settings, args.out)
+    except CheckpointError as error:
+        raise BundleError(str(error)) from error
+    figures = {"model": args.model, **figures}
+    (args.out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
+    report = markdown(figures)
+    (args.out / "evaluation.md").write_text(report)
+    tqdm.write(report)
     return 0
 
 
-class Evaluation:
-    """Held-out identities under exact, self-driven and cross-driven codes."""
-
-    def __init__(self, model: Gcavt, data: Path, frames: int) -> None:
-        self.model = model
-        self.generator = cast(EditReposeGenerator, model.generator)
-        self.triples = Triples(data)
-        self.stage = JointStage(self.triples, joint(), model.config)
-        self.index = self.stage.evaluation_index[:: max(1, len(self.stage.evaluation_index) // frames)]
-        self.pose = ImageEncoderStage(self.triples, joint(), model.config, "pose")
-        self.expression = ImageEncoderStage(self.triples, joint(), model.config, "expression")
-        self.content = ImageEncoderStage(self.triples, joint(), model.config, "content")
-        self._renderers: dict[int, Renderer] = {}
-
-    def run(self) -> tuple[dict[str, dict[str, float]], NDArray[np.uint8]]:
-        """Figures per mode; and a sheet of reference, (target, picture) per mode."""
-        results: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
-        rows = []
-        for start in tqdm(range(0, len(self.index), BATCH), desc="evaluating"):
-            chosen = np.arange(start, min(start + BATCH, len(self.index)))
-            batch = self.stage.batch(self.index[chosen], np.zeros(len(chosen), bool))
-            others = [self.index[(chosen + shift) % len(self.index)] for shift in (9, 18, 27)]
-            columns = [batch["primary"]]
-            for mode in MODES:
-                drivers = others if mode == "cross" else [batch["index"]] * 3
-                compared = batch | self._mixture(batch, drivers) if mode == "cross" else batch
-                image = self._drive(batch, drivers, exact=mode == "exact")
-                results[mode].append(self._figures(image, compared))
-                columns += [compared["target"], image]
-            rows.append(torch.cat(list(torch.cat(columns, 3)[:2]), 1))
-        sheet = (torch.cat(rows, 1).permute(1, 2, 0).clamp(0, 1).numpy() * 255).astype(np.uint8)
-        means = {
-            mode: {key: float(np.nanmean([r[key] for r in values])) for key in values[0]}
-            for mode, values in results.items()
-        }
-        return means, sheet
-
-    def _drive(self, batch: Batch, drivers: list[NDArray[np.integer]], *, exact: bool) -> Tensor:
-        if exact:
-            pose, expression, content = batch["pose_code"], batch["expression_code"], batch["content_code"]
-        else:
-            rng = np.random.default_rng(3)
-            pictures = [
-                stage.batch(index, rng, augmented=False)["image"]
-                for stage, index in zip((self.pose, self.expression, self.content), drivers, strict=True)
-            ]
-            pose = self.model.pose_encoder(pictures[0])
-            expression = self.model.expression_encoder(pictures[1])
-            content = self.model.content_encoder(pictures[2])
-        edited, _ = self.stage.edited(self.generator, batch, (expression, content))
-        driven = batch | {"pose_code": pose}
-        return self.stage.repose(self.model, driven, edited, (expression, content))[0].image.clamp(0, 1)
-
-    def _mixture(self, batch: Batch, drivers: list[NDArray[np.integer]]) -> Batch:
-        """Exact renders of each identity with the pose, expression and mouth of three other frames."""
-        poses = rendered_pose(
-            self.triples.pose(drivers[0]), self.triples.place(self.triples.identity[batch["index"]])
-        )
-        faces = np.asarray(self.triples.triple("expression", drivers[1]), np.float32)
-        faces = np.clip(faces + np.asarray(self.triples.triple("mouth", drivers[2]), np.float32), 0, 1)
-        images, points = [], []
-        for index, pose, face in zip(batch["index"], poses, faces, strict=True):
-            render = self._renderer(int(self.triples.identity[index])).render(face, pose)
-            images.append(render.image)
-            points.append(truth.landmarks(render))
-        landmarks = self._landmarks_68(np.stack(points))
-        return {
-            "target": to_tensor(np.stack(images)),
-            "target_mouth": box_mask(mouth_boxes(landmarks), 256, 256),
-            "target_eyes": box_mask(eye_boxes(landmarks), 256, 256),
-        }
-
-    @staticmethod
-    def _landmarks_68(points_BK2: NDArray[np.float32]) -> NDArray[np.float32]:
-        from gcavt.preprocessing import landmarks_68_from_478
-
-        return np.stack([landmarks_68_from_478(points) for points in points_BK2])
-
-    def _renderer(self, seed: int) -> Renderer:
-        if seed not in self._renderers:
-            self._renderers[seed] = Renderer(Identity(seed), Scene.from_seed(seed), supersampling=2)
-        return self._renderers[seed]
-
-    @staticmethod
-    def _figures(image: Tensor, batch: Batch) -> dict[str, float]:
-        target = batch["target"]
-        pairs = zip(image.permute(0, 2, 3, 1).numpy(), target.permute(0, 2, 3, 1).numpy(), strict=True)
-        return {
-            "psnr_db": psnr(image, target),
-            "ssim": float(np.mean([ssim(a, b) for a, b in pairs])),
-            "mouth_l1": region_error(image, target, batch["target_mouth"]),
-            "eyes_l1": region_error(image, target, batch["target_eyes"]),
-        }
+def _settings(args: argparse.Namespace) -> Settings:
+    base = QUICK if args.quick else Settings()
+    names = ("frames", "control", "seconds", "people")
+    chosen = {name: getattr(base if getattr(args, name) is None else args, name) for name in names}
+    if min(chosen.values()) <= 0:
+        raise EngineError("frames, control, seconds and people must be above 0")
+    return Settings(**chosen)
 
 
-def ssim(image_HWC: NDArray[np.float32], target_HWC: NDArray[np.float32]) -> float:
-    """Structural similarity of RGB pictures in [0, 1]: Gaussian window, sigma 1.5, population covariance.
+def evaluate(
+    actor: Actor, held_out: HeldOut, clips: Sequence[Path], settings: Settings, out: Path
+) -> dict[str, Any]:
+    """All figures; contact sheets go to `out`."""
+    with FaceReader() as reader:
+        rendered, rows = evaluate_modes(actor, held_out, reader, settings.frames)
+        _write_png(out / "identities.png", identities_sheet(rows[:SHEET_ROWS]))
+        control = evaluate_control(actor, held_out, reader, settings.control)
+    _write_png(out / "control.png", control_sheet(actor, held_out))
+    film = evaluate_performance(actor, held_out, settings.seconds)
+    _write_png(out / "sound.png", sound_strip(film))
+    figures: dict[str, Any] = {
+        "facts": {
+            "inference": actor.provider,
+            "people held out": ", ".join(map(str, held_out.identities)),
+            "clips": len(clips),
+        },
+        "settings": {
+            "frames": settings.frames,
+            "control": settings.control,
+            "seconds": settings.seconds,
+            "people": len(held_out.identities),
+        },
+        "rendered": rendered,
+        "control": control,
+        "performance": film.figures,
+    }
+    if clips:
+        figures |= _clip_figures(actor, held_out, clips, out)
+    return figures
 
-    Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity".
-    """
-    return float(
-        structural_similarity(
-            image_HWC,
-            target_HWC,
-            channel_axis=2,
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
+
+def _clip_figures(actor: Actor, held_out: HeldOut, clips: Sequence[Path], out: Path) -> dict[str, Any]:
+    identity = held_out.state(actor, held_out.sample(1, seed=2)[0])
+    played = [play_clip(actor, identity, clip) for clip in tqdm(clips, desc="clips")]
+    _write_png(out / "clips.png", clips_sheet(played))
+    return {"follow": follow_figures(played), "sync": sync_figures(played)}
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    if not cv2.imwrite(str(path), image[:, :, ::-1]):
+        raise BadMediaError(f"{path} cannot be written")

@@ -24,7 +24,9 @@ class Sync:
     """The best correlation itself."""
 
 
-def correlation_at_lags(heard_TD: Codes, seen_TD: Codes, max_lag: int = MAX_LAG_FRAMES) -> NDArray[np.float64]:
+def correlation_at_lags(
+    heard_TD: Codes, seen_TD: Codes, max_lag: int = MAX_LAG_FRAMES
+) -> NDArray[np.float64]:
     """Correlation (2 max_lag + 1,) of two code series, the seen one taken 'lag' frames later.
 
     Codes have their means over time removed and are then correlated as one long vector, so that dimensions
@@ -56,4 +58,4 @@ def sync_of(correlations: NDArray[np.float64]) -> Sync:
 
 
 def _centred(codes: Codes) -> NDArray[np.float64]:
-    return np.asarray(codes, np.float64) - codes.mean(0)
+    return np.asarray(codes - codes.mean(0, dtype=np.float64), np.float64)

@@ -1,0 +1,245 @@
+"""Held-out rendered people: how near to the exact picture, and which driver moves what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from engine.codes import DrivingCodes
+from gcavt.preprocessing import Face
+from training.metrics.actor import CODE_OF, Actor, Image
+from training.metrics.control import Leak, excess, follow, leak, mean_leak
+from training.metrics.held_out import DRIVERS, Driver, HeldOut, Shown
+from training.metrics.pictures import Mask, picture_figures
+from training.metrics.reader import FaceReader, factor_readings, landmark_error_px
+
+MODES = {
+    "exact": "codes of the target's exact parameters",
+    "self": "the target frame, over a random background, drives through the encoders",
+    "pose only": "as self, but only the pose is read by its encoder; the other two codes are exact",
+    "expression only": "likewise for the expression",
+    "mouth only": "likewise for the mouth",
+    "cross": "three other people drive pose, expression and mouth; target: an exact render of the mixture",
+}
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One identity on the contact sheet."""
+
+    reference: Image
+    pictures: dict[str, Image] = field(default_factory=dict)
+    """Target and picture of each mode."""
+
+
+def evaluate_modes(
+    actor: Actor, held_out: HeldOut, reader: FaceReader, count: int
+) -> tuple[dict[str, Figures], list[SheetRow]]:
+    """Mean figures per mode over `count` triples, and rows for the contact sheet."""
+    rng = np.random.default_rng(3)
+    figures: dict[str, list[Figures]] = defaultdict(list)
+    rows = []
+    for number, index in enumerate(tqdm(held_out.sample(count, seed=0), desc="held-out people")):
+        state = held_out.state(actor, index)
+        row = SheetRow(held_out.reference(index))
+        for mode in MODES:
+            codes, target = _driven(mode, actor, held_out, index, number, rng)
+            picture = actor.draw(state, codes)
+            figures[mode].append(_figures(picture, target, reader))
+            row.pictures.update({f"{mode} target": target.image, mode: picture})
+        rows.append(row)
+    return {mode: _means(values) for mode, values in figures.items()}, rows
+
+
+def _driven(
+    mode: str, actor: Actor, held_out: HeldOut, index: int, number: int, rng: np.random.Generator
+) -> tuple[DrivingCodes, Shown]:
+    """The codes of one mode, and the picture they should give."""
+    target = held_out.shown(index)
+    if mode == "exact":
+        return held_out.acting(index).codes, target
+    if mode != "cross":
+        read = actor.codes(held_out.driving_frame(index, rng), target.landmarks_68)
+        if mode == "self":
+            return read, target
+        code = CODE_OF[mode.removesuffix(" only")]
+        return held_out.acting(index).codes._replace(**{code: getattr(read, code)}), target
+    acting = held_out.acting(index)
+    codes = {}
+    for step, driver in enumerate(DRIVERS):
+        (other,) = held_out.of_another(index, 1 + number + 3 * step, rng)
+        seen = actor.codes(held_out.driving_frame(other, rng), held_out.shown(other).landmarks_68)
+        codes[CODE_OF[driver]] = getattr(seen, CODE_OF[driver])
+        acting = acting.driven_by(held_out.acting(other), {driver})
+    return DrivingCodes(**codes), held_out.render(held_out.identity_of(index), acting)
+
+
+def _figures(picture: Image, target: Shown, reader: FaceReader) -> Figures:
+    figures = picture_figures(picture, target.image, target.figure, target.mouth, target.eyes)
+    ours, exact = reader.read(picture), reader.read(target.image)
+    return figures | _landmark_figures(ours, exact, target.landmarks_68)
+
+
+def _landmark_figures(ours: Face | None, exact: Face | None, true_68: NDArray[np.float32]) -> Figures:
+    nothing = float("nan")
+    return {
+        "landmark_px": landmark_error_px(ours.landmarks_68, true_68) if ours else nothing,
+        "tool_landmark_px": landmark_error_px(exact.landmarks_68, true_68) if exact else nothing,
+        "landmark_to_reading_px": (
+            landmark_error_px(ours.landmarks_68, exact.landmarks_68) if ours and exact else nothing
+        ),
+        "face_found": float(ours is not None),
+        "face_found_in_target": float(exact is not None),
+    }
+
+
+def _means(values: list[Figures]) -> Figures:
+    return {key: float(np.nanmean([figures[key] for figures in values])) for key in values[0]}
+
+
+# -- control and leakage ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Tally:
+    """What one way of coding has shown so far."""
+
+    follows: dict[Driver, list[tuple[float, float, float]]] = field(default_factory=lambda: defaultdict(list))
+    leaks: dict[tuple[Driver, Driver], list[Leak]] = field(default_factory=lambda: defaultdict(list))
+    readings: dict[tuple[Driver, Driver], list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+
+def evaluate_control(actor: Actor, held_out: HeldOut, reader: FaceReader, count: int) -> dict[str, Any]:
+    """Response of every driver, and leakage from every driver to the other two factors.
+
+    Per sample, somebody is driven by picture A of another person, then one driver at a time goes to picture
+    B of that person. Both pictures differ in everything, so what should not pass has every chance to. Once
+    with exact codes (the generator alone) and once through the encoders.
+    """
+    rng = np.random.default_rng(7)
+    tallies = {"exact": _Tally(), "encoders": _Tally()}
+    for number, index in enumerate(tqdm(held_out.sample(count, seed=1), desc="control and leakage")):
+        before, after = held_out.of_another(index, 1 + number, rng, 2)
+        codes = {
+            "exact": tuple(held_out.acting(i).codes for i in (before, after)),
+            "encoders": tuple(
+                actor.codes(held_out.driving_frame(i, rng), held_out.shown(i).landmarks_68)
+                for i in (before, after)
+            ),
+        }
+        renders = _renders(held_out, index, before, after)
+        readings = {drivers: reader.read(render.image) for drivers, render in renders.items()}
+        state = held_out.state(actor, index)
+        for way, (a, b) in codes.items():
+            pictures = {frozenset[Driver](): actor.draw(state, a)}
+            for driver in DRIVERS:
+                changed = a._replace(**{CODE_OF[driver]: getattr(b, CODE_OF[driver])})
+                pictures[frozenset({driver})] = actor.draw(state, changed)
+            _tally_pictures(tallies[way], pictures, renders)
+            _tally_readings(tallies[way], {key: reader.read(p) for key, p in pictures.items()}, readings)
+    return {way: _summary(tally) for way, tally in tallies.items()}
+
+
+Drivers = frozenset[Driver]
+
+
+def _renders(held_out: HeldOut, index: int, before: int, after: int) -> dict[Drivers, Shown]:
+    """Exact pictures with no, one and two drivers gone from A to B."""
+    a, b = held_out.acting(before), held_out.acting(after)
+    chosen = {frozenset({f, g}) for f in DRIVERS for g in DRIVERS} | {frozenset[Driver]()}
+    identity = held_out.identity_of(index)
+    return {drivers: held_out.render(identity, a.driven_by(b, drivers)) for drivers in chosen}
+
+
+def _region(factor: Driver, *shown: Shown) -> Mask:
+    """Where a factor shows: pose in the whole figure, expression at brows and eyes, mouth at the lips."""
+    names = {"pose": "figure", "expression": "eyes", "mouth": "mouth"}
+    masks: list[Mask] = [getattr(s, names[factor]) for s in shown]
+    return np.asarray(np.any(masks, axis=0))
+
+
+def _change(to: Image, since: Image, region: Mask) -> NDArray[np.float32]:
+    return to[region].astype(np.float32) - since[region]
+
+
+def _tally_pictures(
+    tally: _Tally, pictures: Mapping[Drivers, Image], renders: Mapping[Drivers, Shown]
+) -> None:
+    nobody = frozenset[Driver]()
+    for driver in DRIVERS:
+        one = frozenset({driver})
+        for factor in DRIVERS:
+            both = frozenset({driver, factor})
+            region = _region(factor, renders[nobody], renders[one], renders[both])
+            out = _change(pictures[one], pictures[nobody], region)
+            true = _change(renders[one].image, renders[nobody].image, region)
+            if factor != driver:
+                nuisance = _change(renders[both].image, renders[one].image, region)
+                tally.leaks[driver, factor].append(leak(out, true, nuisance))
+            elif (found := follow(out, true)) is not None:
+                tally.follows[driver].append((found.response, found.cosine, found.size))
+
+
+def _tally_readings(
+    tally: _Tally, pictures: Mapping[Drivers, Face | None], renders: Mapping[Drivers, Face | None]
+) -> None:
+    nobody = frozenset[Driver]()
+    for driver in DRIVERS:
+        one = frozenset({driver})
+        for factor in DRIVERS:
+            far = one if factor == driver else frozenset({driver, factor})
+            near = nobody if factor == driver else one
+            faces = (
+                pictures[one],
+                pictures[nobody],
+                renders[one],
+                renders[nobody],
+                renders[far],
+                renders[near],
+            )
+            if any(face is None for face in faces):
+                continue
+            read = [factor_readings(face, factor) for face in faces if face is not None]
+            out, true, driven = read[0] - read[1], read[2] - read[3], read[4] - read[5]
+            if factor == driver:
+                tally.readings[driver, factor].append((float(out @ true), float(true @ true)))
+            else:
+                tally.readings[driver, factor].append(excess(out, true, driven))
+
+
+def _summary(tally: _Tally) -> dict[str, Any]:
+    """Responses, and both matrices: rows are drivers, columns are factors."""
+    response, pictures, signed, readings = {}, {}, {}, {}
+    for driver in DRIVERS:
+        values = np.array(tally.follows[driver] or [(np.nan,) * 3])
+        response[driver] = dict(zip(("response", "cosine", "size"), map(float, values.mean(0)), strict=True))
+        response[driver]["samples"] = len(tally.follows[driver])
+        own_reading = _ratio(tally.readings[driver, driver])
+        response[driver]["response_read"] = own_reading
+        others = [factor for factor in DRIVERS if factor != driver]
+        leaks = {factor: mean_leak(tally.leaks[driver, factor]) for factor in others}
+        own = response[driver]["response"]
+        pictures[driver] = {factor: leaks[factor][0] / own for factor in others}
+        signed[driver] = {factor: leaks[factor][1] / own for factor in others}
+        readings[driver] = {factor: _ratio(tally.readings[driver, factor]) / own_reading for factor in others}
+    return {
+        "response": response,
+        "leakage_pictures": pictures,
+        "leakage_pictures_signed": signed,
+        "leakage_readings": readings,
+    }
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> float:
+    """Sum of the firsts over sum of the seconds."""
+    above, below = np.sum(pairs, 0) if pairs else (np.nan, np.nan)
+    return float(above / below) if below else float("nan")
