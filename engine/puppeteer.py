@@ -21,13 +21,12 @@ from engine.codes import Code, DrivingCodes
 from engine.compositor import read_picture
 from engine.errors import BundleError, NoFaceError
 from engine.idle import idle_codes
+from engine.reference_portraits import ReferencePair, pair_references
 from gcavt.code_space import pose_from_code, within_reach
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import (
     expression_input,
-    eye_distance,
     mouth_crop,
-    portrait_crop_origin,
     pose_input,
     to_network,
 )
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
 Tensors = dict[str, NDArray[np.float32]]
-
-_INNER_LIPS = (62, 66)
-"""Middle of the upper and of the lower inner lip among the 68 landmarks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +76,8 @@ class Puppeteer:
     ) -> IdentityState:
         """An identity out of photos (RGB uint8, any size); the first should look ahead with its mouth closed.
 
-        The photo with the most open mouth lends the teeth. Raises NoFaceError naming the photo (from 1)
-        that shows no face, ValueError for no photo at all.
+        The photo with the most open mouth lends its teeth, the one with the most closed eyes its lids.
+        Raises NoFaceError naming the photo (from 1) that shows no face, ValueError for no photo at all.
         """
         from engine.portrait_mask import PortraitMask
 
@@ -160,17 +156,17 @@ class Puppeteer:
         crop_origin: NDArray[np.float32] | None,
         generator: EditReposeGeneratorConfig,
     ) -> Tensors:
-        primary, secondary = portraits[0], portraits[min(1, len(portraits) - 1)]
+        images = [portrait.image_HWC for portrait in portraits]
         if crop_origin is None:
-            secondary = max(portraits, key=_mouth_opening)
-            origins = [portrait_crop_origin(_points(p, name), generator) for p in (primary, secondary)]
-            crop_origin = np.array(origins, np.float32).reshape(4)
+            pair = pair_references(images, [_points(portrait, name) for portrait in portraits], generator)
+        else:
+            pair = ReferencePair(images[0], images[min(1, len(images) - 1)], crop_origin)
         inputs = {
-            "primary_image": to_network(primary.image_HWC)[None],
-            "secondary_image": to_network(secondary.image_HWC)[None],
-            "crop_origin": crop_origin[None],
+            "primary_image": to_network(pair.primary_HWC)[None],
+            "secondary_image": to_network(pair.secondary_HWC)[None],
+            "crop_origin": pair.crop_origin[None],
         }
-        return self._backend.run("reference_encoder", inputs) | {"crop_origin": crop_origin[None]}
+        return self._backend.run("reference_encoder", inputs) | {"crop_origin": pair.crop_origin[None]}
 
     # -- codes ---------------------------------------------------------------------------------------------
 
@@ -250,14 +246,6 @@ def _points(portrait: _Portrait, name: str) -> Points:
     if portrait.landmarks_68 is None:
         raise NoFaceError(f"No face was found in a portrait of {name}.")
     return portrait.landmarks_68
-
-
-def _mouth_opening(portrait: _Portrait) -> float:
-    """Gap between the inner lips over d_eye; a portrait without landmarks counts as closed."""
-    if portrait.landmarks_68 is None:
-        return 0.0
-    upper, lower = portrait.landmarks_68[list(_INNER_LIPS)]
-    return float(np.hypot(*(lower - upper))) / eye_distance(portrait.landmarks_68)
 
 
 def _resized(image_HWC: Image, side_px: int) -> Image:

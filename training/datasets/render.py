@@ -22,7 +22,16 @@ from training.datasets.placement import FACE_Z
 from training.datasets.triples import TriplesPart, create_part, finish_part
 from training.synthetic import truth
 from training.synthetic.identity import Identity, Scene
-from training.synthetic.performance import expression_vector, random_expression, random_mouth, random_pose
+from training.synthetic.performance import (
+    EXPRESSIONS,
+    VISEMES,
+    both,
+    expression_vector,
+    random_expression,
+    random_mouth,
+    random_pose,
+    weight_vector,
+)
 from training.synthetic.raster import CAMERA_DISTANCE, FOCAL_RATIO, project
 from training.synthetic.renderer import Renderer
 
@@ -30,6 +39,8 @@ FIRST_SEED = 1000
 FRONTAL_SHARE = 0.3
 """Poses of references are this much smaller than those of targets."""
 DISTANCE_SPREAD = 0.35
+CLOSED_EYES_SHARE = 0.7
+"""How often the second reference lends its lids too; the engine joins it so out of several photos."""
 OPEN_MOUTHS = (("aa", 0.9), ("E", 1.1), ("SS", 1.1), ("happy", 0.9))
 
 
@@ -128,9 +139,11 @@ class TripleWriter:
     def _second_reference(
         self, renderer: Renderer, pose: NDArray[np.float32], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """A second photo: nearly the same pose, mouth open, teeth showing."""
+        """A second photo: nearly the same pose, mouth open, teeth showing, eyes mostly closed."""
         name, strength = OPEN_MOUTHS[int(rng.integers(len(OPEN_MOUTHS)))]
         face = 0.3 * random_expression(rng) + expression_or_viseme(name, strength)
+        if rng.random() < CLOSED_EYES_SHARE:
+            face = np.maximum(face, weight_vector(both("eyeBlink", rng.uniform(0.8, 1.0))))
         render = renderer.render(np.clip(face, 0, 1), pose + 0.12 * draw_pose(rng))
         return render.image, landmarks_68_from_478(truth.landmarks(render))
 
@@ -147,8 +160,6 @@ class TripleWriter:
 
 def expression_or_viseme(name: str, strength: float) -> NDArray[np.float32]:
     """Weights (52,) of a named expression or viseme."""
-    from training.synthetic.performance import EXPRESSIONS, VISEMES, weight_vector
-
     if name in EXPRESSIONS:
         return expression_vector(name, strength)
     return weight_vector({key: value * strength for key, value in VISEMES[name].items()})

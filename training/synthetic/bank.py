@@ -44,9 +44,16 @@ _DRIVER_LINES = (
     ("Now use your own camera, your own voice, or both.", 0.45),
 )
 """What the driver says, each after a pause in seconds."""
-_OPEN_MOUTH = weight_vector(
-    {"jawOpen": 0.34, **both("mouthUpperUp", 0.5), **both("mouthLowerDown", 0.45), **both("mouthSmile", 0.25)}
+_TEETH_AND_LIDS = weight_vector(
+    {
+        "jawOpen": 0.34,
+        **both("mouthUpperUp", 0.5),
+        **both("mouthLowerDown", 0.45),
+        **both("mouthSmile", 0.25),
+        **both("eyeBlink", 1.0),
+    }
 )
+"""The second portrait: it lends teeth and lids."""
 
 
 def studio() -> Scene:
@@ -68,7 +75,7 @@ def write_identity(folder: Path, name: str, seed: int) -> None:
     renderer = Renderer(Identity(seed), studio(), size_px=256, supersampling=2)
     place = placement(renderer)
     pose = np.concatenate([np.zeros(3, np.float32), place])
-    portraits = [renderer.render(weights, pose) for weights in (np.zeros(52, np.float32), _OPEN_MOUTH)]
+    portraits = [renderer.render(weights, pose) for weights in (np.zeros(52, np.float32), _TEETH_AND_LIDS)]
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     for i, portrait in enumerate(portraits):
