@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 
 from gcavt.code_space import COEFFICIENTS
 from gcavt.config import EditReposeGeneratorConfig as Camera
-from training.datasets.real_frames import MIRRORED_LANDMARK, RealFrame, mirrored, moved
+from training.datasets.real_frames import MIRRORED_LANDMARK, RealFrame, RealFrames, mirrored, moved
 from training.synthetic.renderer import rotation_matrix
 
 FACE = np.random.default_rng(0).normal([0, 7.1, 1.4], [0.4, 0.5, 0.05], (68, 3)).astype(np.float32)
@@ -46,3 +48,20 @@ def test_a_mirror_swaps_left_and_right() -> None:
     jaw = COEFFICIENTS.index("jawOpen")
     assert mirror.mouth_52[jaw] == original.mouth_52[jaw]
     assert sorted(MIRRORED_LANDMARK) == list(range(68))
+
+
+def test_a_pair_shows_one_clip(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips = np.repeat([0, 1, 2], 4)
+    arrays = {
+        "crop": np.zeros((12, 256, 256, 3), np.uint8),
+        "landmarks": rng.uniform(60, 190, (12, 68, 2)).astype(np.float32),
+        "pose": np.zeros((12, 6), np.float32),
+        "expression": np.tile(clips[:, None] / 4, (1, 52)).astype(np.float32),
+        "mouth": np.zeros((12, 52), np.float32),
+    }
+    np.savez(tmp_path / "labels.npz", clip=clips, **arrays)
+    frames = RealFrames(tmp_path / "labels.npz")
+    pairs = [frames.draw_pair(rng) for _ in range(12)]
+    assert all(np.array_equal(a.expression_52, b.expression_52) for a, b in pairs)
+    assert len({float(a.expression_52[0]) for a, _ in pairs}) == 3

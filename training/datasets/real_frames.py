@@ -62,13 +62,22 @@ class RealFrames:
     def __init__(self, path: Path) -> None:
         with np.load(path) as arrays:
             self._arrays = {key: arrays[key] for key in ("crop", "landmarks", "pose", "expression", "mouth")}
+            self._clip = arrays["clip"]
 
     def __len__(self) -> int:
         return len(self._arrays["crop"])
 
     def draw(self, rng: np.random.Generator) -> RealFrame:
         """A random frame, mirrored every other time, turned, scaled and shifted."""
-        row = int(rng.integers(len(self)))
+        return self._varied(int(rng.integers(len(self))), rng)
+
+    def draw_pair(self, rng: np.random.Generator) -> tuple[RealFrame, RealFrame]:
+        """Two frames of one clip, each varied on its own."""
+        first = int(rng.integers(len(self)))
+        second = int(rng.choice(np.flatnonzero(self._clip == self._clip[first])))
+        return self._varied(first, rng), self._varied(second, rng)
+
+    def _varied(self, row: int, rng: np.random.Generator) -> RealFrame:
         frame = RealFrame(
             *(self._arrays[k][row] for k in ("crop", "landmarks", "pose", "expression", "mouth"))
         )

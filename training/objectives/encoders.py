@@ -15,7 +15,7 @@ from gcavt import code_space, preprocessing
 from gcavt.augmentation import through_webcam, without_identity
 from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
-from training.datasets.real_frames import RealFrames
+from training.datasets.real_frames import RealFrame, RealFrames
 from training.datasets.triples import Triples
 from training.objectives.edit_repose import HELD_OUT_IDENTITIES
 from training.objectives.objective import Batch
@@ -58,18 +58,27 @@ class ImageEncoderStage:
         return (getattr(joined, f"{self.encoder}_encoder"),)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
-        real = round(batch_size * self.real_share)
-        index = np.sort(rng.choice(self.train_index, batch_size - real))
-        batch = self.batch(index, rng, augmented=True)
+        """Pairs, one after the other: two frames of one person each, so that `loss` can compare them."""
+        real = round(batch_size * self.real_share / 2)
+        first = rng.choice(self.train_index, batch_size // 2 - real)
+        batch = self.batch(np.stack([first, self._partners(first, rng)], 1).reshape(-1), rng, augmented=True)
         if real:
-            images, codes = zip(*(self._real_sample(rng) for _ in range(real)), strict=True)
+            assert self.real_frames is not None
+            frames = [frame for _ in range(real) for frame in self.real_frames.draw_pair(rng)]
+            images, codes = zip(*(self._real_sample(frame, rng) for frame in frames), strict=True)
             batch["image"] = torch.cat([batch["image"], torch.from_numpy(np.stack(images))])
             batch["code"] = torch.cat([batch["code"], torch.from_numpy(np.stack(codes))])
         return batch
 
-    def _real_sample(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        assert self.real_frames is not None
-        frame = self.real_frames.draw(rng)
+    def _partners(self, index: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+        """For each triple another one of the same reference."""
+        reference_of = self.triples.reference_of
+        rows = [np.flatnonzero(reference_of == reference_of[i]) for i in index]
+        return np.array([rng.choice(row) for row in rows])
+
+    def _real_sample(
+        self, frame: RealFrame, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         opaque = np.full(frame.image.shape[:2], 255, np.uint8)
         image = self.network_input(frame.image, opaque, frame.landmarks_68, rng, augmented=True)
         if self.encoder == "pose":
@@ -129,7 +138,10 @@ class ImageEncoderStage:
         encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
         code: Tensor = encoder(batch["image"])
         if self.encoder == "pose":
-            error = ((code - batch["code"]) ** 2)[:, :6].mean() + 0.1 * (code[:, 6:] ** 2).mean()
+            gap = (code - batch["code"])[:, :6]
+            # what a person's look makes wrong is the same in both frames of a pair; their motion must be right
+            motion = gap[0::2] - gap[1::2]
+            error = (gap**2).mean() + (motion**2).mean() + 0.1 * (code[:, 6:] ** 2).mean()
         else:
             error = weighted_code_error(code, batch["code"], self.spread)
         return error, {}
