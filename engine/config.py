@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gcavt.audio import withheld_frames
+
 PRETRAINED_DIR = Path(__file__).resolve().parent.parent / "gcavt" / "pretrained"
 BUILT_IN_CLIP = PRETRAINED_DIR / "clips" / "demo.mp4"
 
@@ -52,6 +54,9 @@ class PerformanceConfig:
     """How long a socket keeps its last code when its source shows no face, before it eases to idle."""
     ease_ms: int = 600
     """How long that easing takes."""
+    look_ahead_ms: int = 80
+    """How far past its own time the live voice is heard before its mouth is shown: 120 is the whole window,
+    0 none at all. Less makes the lips come sooner and follow worse. Multiples of 10 up to 120."""
     delay_sound: bool = True
     """Hold the sound back by the picture's measured latency, so that both leave in step."""
     clip: Path = BUILT_IN_CLIP
@@ -60,6 +65,7 @@ class PerformanceConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= 60:
             raise ValueError(f"fps must be 1 to 60, got {self.fps}")
+        withheld_frames(self.look_ahead_ms)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,15 @@ from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
 from engine.patch_bay import Code, Socket
 from engine.smoothing import OneEuroFilter
-from gcavt.audio import SAMPLE_RATE, VIDEO_FPS, LevelTracker, MelWindow, Resampler, StreamingMel
+from gcavt.audio import (
+    LOOK_AHEAD_MS,
+    SAMPLE_RATE,
+    VIDEO_FPS,
+    LevelTracker,
+    MelWindow,
+    Resampler,
+    StreamingMel,
+)
 from gcavt.preprocessing import Face, StableCrop, crop_face, face_from_landmarks, transform_points
 
 if TYPE_CHECKING:
@@ -114,15 +122,21 @@ class FaceDriver:
 
 
 class VoiceDriver:
-    """Turns live sound into mouth codes. A code belongs to a moment 120 ms before the newest sound."""
+    """Turns live sound into mouth codes.
 
-    def __init__(self) -> None:
+    A code belongs to a moment `look_ahead_ms` before the newest sound that it was made of: codes come every
+    40 ms of sound, so the newest one is that old when it comes and up to 40 ms older when it is replaced.
+    """
+
+    def __init__(self, look_ahead_ms: int = LOOK_AHEAD_MS) -> None:
+        """Raises ValueError unless the look-ahead is a multiple of 10 from 0 to 120."""
+        self._look_ahead_ms = look_ahead_ms
         self._end_ns: int | None = None
         self._start()
 
     def _start(self) -> None:
         self._resampler = Resampler()
-        self._mel = StreamingMel(LevelTracker())
+        self._mel = StreamingMel(LevelTracker(), self._look_ahead_ms)
         self._heard_samples = 0
 
     def hear(

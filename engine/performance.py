@@ -80,7 +80,7 @@ class Reader:
         self._clock = clock
         self._stages = stages
         self._faces: dict[str, FaceDriver] = {}
-        self._voice = VoiceDriver()
+        self._voice = VoiceDriver(config.look_ahead_ms)
         self._last_capture_ns = clock.now_ns()
 
     def read(self, puppeteer: Puppeteer, cue: Cue) -> Reading:

@@ -40,6 +40,7 @@ from engine.sources.file import ClipSource
 from engine.sources.remote import RemoteSource
 from engine.sources.source import HearSound, Source
 from engine.sources.still import StillSource
+from gcavt.audio import LOOK_AHEADS_MS
 
 PAGE_DIR = Path(__file__).resolve().parent.parent / "clients" / "browser"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -371,6 +372,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clip", type=Path, default=BUILT_IN_CLIP, help="built-in driver: a video or a photo"
     )
+    parser.add_argument(
+        "--look-ahead-ms",
+        type=int,
+        choices=LOOK_AHEADS_MS,
+        default=defaults.performance.look_ahead_ms,
+        help="how much sound after its own moment the live mouth waits for: less is sooner but follows worse "
+        "(default %(default)s)",
+    )
     parser.add_argument("--video-codec", choices=("vp8", "h264"), default="vp8", help="default %(default)s")
     parser.add_argument(
         "--ice-server", action="append", default=[], metavar="URL", help="STUN or TURN server"
@@ -389,7 +398,12 @@ def config_from(args: argparse.Namespace) -> EngineConfig:
         backend=args.backend,
         threads=args.threads,
         max_sessions=args.max_sessions,
-        performance=PerformanceConfig(fps=args.fps, clip=args.clip, delay_sound=not args.no_audio_delay),
+        performance=PerformanceConfig(
+            fps=args.fps,
+            clip=args.clip,
+            look_ahead_ms=args.look_ahead_ms,
+            delay_sound=not args.no_audio_delay,
+        ),
         rtc=RtcConfig(ice_servers=tuple(args.ice_server), video=VideoEncodingConfig(codec=args.video_codec)),
     )
 

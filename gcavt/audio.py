@@ -2,7 +2,10 @@
 
 16 kHz mono float32 in [-1, 1]. Mel frame m covers samples [160 m - 1120, 160 m + 160); the window of video
 frame t (25 fps) holds mel frames 4 (t - 2) to 4 (t - 2) + 19. It thus ends 120 ms after the frame's own time
-t / 25: that is the look-ahead of lips driven by live sound, before any computing.
+t / 25: that is the look-ahead of lips driven by live sound, before any computing. Where that is too long a
+window may do with less: mel frames that end more than `look_ahead_ms` after t / 25 are withheld, and the last
+known one stands in their place. The shape stays, and a window's end that repeats itself, as sound never does,
+tells the audio encoder how far it may look.
 
 Source: PC-AVS (Zhou et al., CVPR 2021), whose STFT is lws(1280, 160, mode="speech"); written anew here.
 """
@@ -47,7 +50,10 @@ WINDOW_FRAMES = 20
 WINDOW_LEAD_FRAMES = 8
 """Mel frames of a window before 4 t."""
 LOOK_AHEAD_MS = 120
-"""The window of video frame t needs the sound up to t / 25 s plus this."""
+"""The whole window of video frame t needs the sound up to t / 25 s plus this."""
+LOOK_AHEADS_MS = (120, 80, 40, 0)
+"""What the audio encoder is trained for; 0 hears nothing of the frame itself."""
+HOP_MS = 1000 * HOP_SAMPLES // SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,38 @@ def mel_spectrogram(samples_16k: Samples, level_rms: float | None = None) -> Mel
     return mel
 
 
-def mel_window(mel: Mel, video_frame_index: int) -> Mel:
-    """(80, 20): what the audio encoder hears for one video frame. Frames outside the sound are 0."""
+def mel_window(mel: Mel, video_frame_index: int, look_ahead_ms: int = LOOK_AHEAD_MS) -> Mel:
+    """(80, 20): what the audio encoder hears for one video frame. Frames outside the sound are 0.
+
+    Raises ValueError for a look-ahead that `withheld_frames` refuses.
+    """
     first = MEL_PER_VIDEO_FRAME * video_frame_index - WINDOW_LEAD_FRAMES
     window = np.zeros((MEL_BANDS, WINDOW_FRAMES), dtype=np.float32)
     begin, end = max(first, 0), min(first + WINDOW_FRAMES, len(mel))
     if begin < end:
         window[:, begin - first : end - first] = mel[begin:end].T
-    return window
+    return with_look_ahead(window, look_ahead_ms)
+
+
+def withheld_frames(look_ahead_ms: int) -> int:
+    """How many of a window's 20 mel frames end more than `look_ahead_ms` after its video frame: 0 to 12.
+
+    Raises ValueError unless the look-ahead is a multiple of 10 from 0 to 120.
+    """
+    if not 0 <= look_ahead_ms <= LOOK_AHEAD_MS or look_ahead_ms % HOP_MS:
+        raise ValueError(
+            f"look_ahead_ms must be a multiple of {HOP_MS} from 0 to {LOOK_AHEAD_MS}, got {look_ahead_ms}"
+        )
+    return (LOOK_AHEAD_MS - look_ahead_ms) // HOP_MS
+
+
+def with_look_ahead(windows: Mel, look_ahead_ms: int) -> Mel:
+    """Windows (..., 80, 20) as they can be known `look_ahead_ms` after their video frames."""
+    withheld = withheld_frames(look_ahead_ms)
+    if not withheld:
+        return windows
+    known = windows[..., : WINDOW_FRAMES - withheld]
+    return np.concatenate([known, np.repeat(known[..., -1:], withheld, axis=-1)], axis=-1)
 
 
 def mel_frame_count(sample_count: int) -> int:
@@ -143,11 +173,13 @@ class StreamingMel:
 
     With a level given as a number the windows equal `mel_window(mel_spectrogram(...), t)` bit for bit; with a
     LevelTracker they are the same for any division into pieces. The window of video frame t comes out once
-    640 t + 1920 samples are in: 120 ms after the frame's own time.
+    640 t + 16 look_ahead_ms samples are in: that long after the frame's own time.
     """
 
-    def __init__(self, level: float | LevelTracker) -> None:
+    def __init__(self, level: float | LevelTracker, look_ahead_ms: int = LOOK_AHEAD_MS) -> None:
+        """Raises ValueError for a look-ahead that `withheld_frames` refuses."""
         self._level = level
+        self._withheld = withheld_frames(look_ahead_ms)
         self.reset()
 
     def reset(self, first_video_frame: int = 0) -> None:
@@ -157,13 +189,17 @@ class StreamingMel:
         self._sample_count = 0
         self._frame_count = 0
         silence = np.zeros(MEL_BANDS, dtype=np.float32)
-        self._frames: deque[Mel] = deque([silence] * WINDOW_FRAMES, maxlen=WINDOW_FRAMES)
+        known = WINDOW_FRAMES - self._withheld
+        self._frames: deque[Mel] = deque([silence] * known, maxlen=known)
 
     def push(self, samples_16k: Samples) -> list[MelWindow]:
         """Take the next samples; returns the windows they complete, oldest first."""
         samples = _mono(samples_16k)
+        is_first = self._sample_count == 0
         self._sample_count += len(samples)
-        return self._take(samples)
+        # without look-ahead the first window lies wholly before the sound
+        before = self._due() if is_first and len(samples) else []
+        return before + self._take(samples)
 
     def finish(self) -> list[MelWindow]:
         """The remaining windows, as if silence followed, up to the last video frame that has sound.
@@ -175,7 +211,7 @@ class StreamingMel:
         missing -= self._frame_count * HOP_SAMPLES + len(self._unframed)
         windows = self._take(np.zeros(missing, dtype=np.float32))
         video_frames = video_frame_count(self._sample_count)
-        last_needed = MEL_PER_VIDEO_FRAME * (video_frames - 1) + WINDOW_FRAMES - WINDOW_LEAD_FRAMES
+        last_needed = MEL_PER_VIDEO_FRAME * (video_frames - 1) + self._frames_ahead
         while self._frame_count < last_needed:
             windows += self._append(np.zeros(MEL_BANDS, dtype=np.float32))
         return [w for w in windows if w.video_frame_index - self._first_video_frame < video_frames]
@@ -200,11 +236,21 @@ class StreamingMel:
     def _append(self, mel_frame: Mel) -> list[MelWindow]:
         self._frames.append(mel_frame)
         self._frame_count += 1
-        ahead = self._frame_count - (WINDOW_FRAMES - WINDOW_LEAD_FRAMES)
+        return self._due()
+
+    @property
+    def _frames_ahead(self) -> int:
+        """Mel frames of a window from 4 t on that it waits for."""
+        return WINDOW_FRAMES - WINDOW_LEAD_FRAMES - self._withheld
+
+    def _due(self) -> list[MelWindow]:
+        """The window that the newest mel frame completes, if any."""
+        ahead = self._frame_count - self._frames_ahead
         if ahead < 0 or ahead % MEL_PER_VIDEO_FRAME:
             return []
         index = self._first_video_frame + ahead // MEL_PER_VIDEO_FRAME
-        return [MelWindow(index, np.stack(list(self._frames), axis=1))]
+        frames = [*self._frames, *[self._frames[-1]] * self._withheld]
+        return [MelWindow(index, np.stack(frames, axis=1))]
 
 
 class Resampler:

@@ -13,6 +13,7 @@ from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
 from engine.patch_bay import Socket
 from engine.puppeteer import Puppeteer
+from gcavt.audio import LOOK_AHEADS_MS
 from gcavt.preprocessing import Face, face_from_landmarks
 
 MS = 1_000_000
@@ -26,6 +27,13 @@ class Listener:
         return np.asarray(window_80x20[:, 8:12].mean(keepdims=True)[0], np.float32)
 
 
+class Loudest:
+    """Says how loud a mel window is at most, in place of the audio encoder."""
+
+    def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray([window_80x20.max()], np.float32)
+
+
 def puppeteer() -> Puppeteer:
     return cast(Puppeteer, Listener())
 
@@ -37,8 +45,9 @@ def chunks(start_ms: int, count: int, rng: np.random.Generator) -> list[AudioChu
     ]
 
 
-def test_a_mouth_code_belongs_to_120_ms_before_the_newest_sound() -> None:
-    voice, stages = VoiceDriver(), StageTimes(MediaClock())
+@pytest.mark.parametrize("look_ahead_ms", LOOK_AHEADS_MS)
+def test_a_mouth_code_belongs_to_the_look_ahead_before_the_newest_sound(look_ahead_ms: int) -> None:
+    voice, stages = VoiceDriver(look_ahead_ms), StageTimes(MediaClock())
     delays_ms = []
     for chunk in chunks(1000, 100, np.random.default_rng(0)):
         heard = voice.hear(puppeteer(), [chunk], stages)
@@ -46,7 +55,26 @@ def test_a_mouth_code_belongs_to_120_ms_before_the_newest_sound() -> None:
             delays_ms.append((chunk.end_time_ns - heard[1]) / MS)
     assert 45 <= len(delays_ms) <= 50
     assert np.all(np.diff(np.round(delays_ms, 3)) < 1e-3)
-    assert 118 <= delays_ms[-1] <= 150
+    # up to a chunk of 20 ms, and what the resampler holds back
+    assert look_ahead_ms - 2 <= delays_ms[-1] <= look_ahead_ms + 30
+
+
+@pytest.mark.parametrize("look_ahead_ms", LOOK_AHEADS_MS)
+def test_an_onset_moves_the_mouth_when_the_look_ahead_says(look_ahead_ms: int) -> None:
+    """Silence, then a click: the first code that hears it belongs to the last frame that may."""
+    voice, stages = VoiceDriver(look_ahead_ms), StageTimes(MediaClock())
+    sound = np.zeros(RATE, np.float32)
+    onset_ms = 510
+    sound[onset_ms * RATE // 1000 :][:48] = 0.9
+    loudest = Loudest()
+    belongs_ms = []
+    for start in range(0, RATE, RATE // 50):
+        chunk = AudioChunk(sound[start : start + RATE // 50], RATE, start * 1000 // RATE * MS)
+        heard = voice.hear(cast(Puppeteer, loudest), [chunk], stages)
+        if heard is not None and heard[0][0] > 0:
+            belongs_ms.append(heard[1] / MS)
+    assert belongs_ms
+    assert onset_ms - look_ahead_ms - 2 <= belongs_ms[0] <= onset_ms - look_ahead_ms + 40
 
 
 def test_many_chunks_at_once_give_the_newest_code() -> None:

@@ -131,11 +131,49 @@ def test_streaming_ends_as_offline_does_for_any_length(length: int) -> None:
         np.testing.assert_array_equal(window.mel, audio.mel_window(mel, window.video_frame_index))
 
 
-def test_a_window_comes_out_120_ms_after_its_frame() -> None:
-    stream = StreamingMel(0.1)
-    assert stream.push(np.zeros(640 * 10 + 1919, dtype=np.float32))[-1].video_frame_index == 9
+@pytest.mark.parametrize("look_ahead_ms", audio.LOOK_AHEADS_MS)
+def test_a_window_comes_out_its_look_ahead_after_its_frame(look_ahead_ms: int) -> None:
+    stream = StreamingMel(0.1, look_ahead_ms)
+    early = stream.push(np.zeros(640 * 10 + 16 * look_ahead_ms - 1, dtype=np.float32))
+    assert [w.video_frame_index for w in early] == list(range(10))
     assert [w.video_frame_index for w in stream.push(np.zeros(1, dtype=np.float32))] == [10]
-    assert audio.LOOK_AHEAD_MS == 1920 / 16
+
+
+@pytest.mark.parametrize("look_ahead_ms", audio.LOOK_AHEADS_MS)
+def test_a_click_is_heard_up_to_the_look_ahead_after_the_frame_and_no_later(look_ahead_ms: int) -> None:
+    last = 640 * 5 + 16 * look_ahead_ms - 1
+    for sample, is_heard in ((last, True), (last + 1, False)):
+        click = np.zeros(8000, dtype=np.float32)
+        click[sample] = 1.0
+        window = audio.mel_window(audio.mel_spectrogram(click, level_rms=0.001), 5, look_ahead_ms)
+        assert window.shape == (80, 20) and bool(window.any()) is is_heard
+
+
+def test_withheld_mel_frames_repeat_the_last_known_one() -> None:
+    mel = np.repeat(np.arange(1, 101, dtype=np.float32)[:, None], 80, axis=1)
+    np.testing.assert_array_equal(audio.mel_window(mel, 5, 80)[0], [*range(13, 29), 28, 28, 28, 28])
+    np.testing.assert_array_equal(audio.mel_window(mel, 5, 0)[79], [*range(13, 21), *[20] * 12])
+    batch = np.stack([audio.mel_window(mel, t) for t in (3, 5)])
+    np.testing.assert_array_equal(audio.with_look_ahead(batch, 40)[1], audio.mel_window(mel, 5, 40))
+
+
+@pytest.mark.parametrize("look_ahead_ms", [-10, 45, 130])
+def test_a_look_ahead_that_no_window_has_is_refused(look_ahead_ms: int) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 10 from 0 to 120, got {look_ahead_ms}"):
+        StreamingMel(0.1, look_ahead_ms)
+
+
+@pytest.mark.parametrize("look_ahead_ms", audio.LOOK_AHEADS_MS)
+@pytest.mark.parametrize("length", [1, 639, 641, 1921, 6037])
+def test_with_any_look_ahead_streaming_equals_offline_bit_for_bit(look_ahead_ms: int, length: int) -> None:
+    samples = speech_like(0.4, seed=3)[:length]
+    mel = audio.mel_spectrogram(samples, level_rms=0.07)
+    for chunk_sizes in ([160], [7, 1000, 333]):
+        windows = streamed(samples, StreamingMel(0.07, look_ahead_ms), chunk_sizes)
+        assert [w.video_frame_index for w in windows] == list(range(audio.video_frame_count(length)))
+        for window in windows:
+            expected = audio.mel_window(mel, window.video_frame_index, look_ahead_ms)
+            np.testing.assert_array_equal(window.mel, expected)
 
 
 def test_reset_starts_afresh_at_a_given_video_frame() -> None:
