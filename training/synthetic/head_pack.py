@@ -60,6 +60,12 @@ class Material(IntEnum):
     MOUTH = 4
     HAIR = 5
     LOWER_TEETH = 6
+    CLOTH = 7
+    LASH = 8
+    FRAME = 9
+    """Glasses."""
+    CAP = 10
+    """The layer of hair on the scalp, beneath the strands."""
 
 
 _GROUPS = (
@@ -92,6 +98,8 @@ class HeadPack:
     """The base head, subdivided: coordinates by which the looks are painted."""
     triangles_T3: NDArray[np.int32]
     triangle_material_T: NDArray[np.int32]
+    coarse_triangles_C3: NDArray[np.int32]
+    """The head and no hair before subdivision, in the fine mesh's vertex numbers: enough to cast shadows."""
     triangle_uv_T32: NDArray[np.float32]
     head_blend_F: NDArray[np.float32]
     """1 where a vertex follows the head's pose, 0 on the shoulders, a ramp along the neck."""
@@ -138,8 +146,9 @@ def load_head_pack(path: Path = PACK_PATH) -> HeadPack:
         canonical_F3=canonical,
         triangles_T3=triangles,
         triangle_material_T=material,
+        coarse_triangles_C3=_coarse_triangles(stored["fine_quads"].astype(np.int32), material),
         triangle_uv_T32=uv,
-        head_blend_F=_head_blend(canonical),
+        head_blend_F=head_blend(canonical),
         landmark_vertices_468=stored["landmark_vertices"].astype(np.int32),
         lips=_full_size(stored["lips"]),
         eyelids=_full_size(stored["eyelids"]),
@@ -154,7 +163,8 @@ def smoothstep(low: float, high: float, x: Any) -> Any:
     return t * t * (3 - 2 * t)
 
 
-def _head_blend(canonical_F3: NDArray[np.float32]) -> NDArray[np.float32]:
+def head_blend(canonical_F3: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far points at rest (F, 3) follow the head's pose, see `HeadPack.head_blend_F`."""
     height = canonical_F3[:, 1] + 0.45 * (canonical_F3[:, 2] - 0.2)
     return np.asarray(smoothstep(5.75, 6.6, height), np.float32)
 
@@ -166,6 +176,12 @@ def _full_size(mask_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _triangles(quads_Q4: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.ascontiguousarray(np.concatenate([quads_Q4[:, [0, 1, 2]], quads_Q4[:, [0, 2, 3]]]))
+
+
+def _coarse_triangles(fine_quads_Q4: NDArray[np.int32], material_T: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Each four fine quads come from one coarse quad, whose corners they keep first."""
+    is_skin = material_T[: len(fine_quads_Q4)].reshape(-1, 4)[:, 0] == Material.SKIN
+    return _triangles(fine_quads_Q4[:, 0].reshape(-1, 4)[is_skin])
 
 
 def _triangles_of_corners(corners_Q42: NDArray[np.float32]) -> NDArray[np.float32]:

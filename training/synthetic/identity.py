@@ -1,18 +1,47 @@
-"""A synthetic person (`Identity`) and what they stand in (`Scene`), each determined by its seed alone."""
+"""A synthetic person (`Identity`), determined by its seed alone; `Scene` is where they stand."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synthetic.head_pack import TEXTURE_PX, HeadPack, Material, load_head_pack, smoothstep
+from training.synthetic.glasses import glasses_mesh
+from training.synthetic.hair import STYLES, HairMesh, HairStyle, Surface, grow, hair_coverage
+from training.synthetic.head_pack import HeadPack, Material, head_blend, load_head_pack, smoothstep
+from training.synthetic.raster import vertex_normals
+from training.synthetic.scene import Scene as Scene
+from training.synthetic.skin import Complexion, paint_skin
 
+SEED_VERSION = 2
+"""What a seed means: people and scenes of equal seeds are equal while this number stays.
+
+Version 1 had a shell for hair and one light. Change it whenever a change alters people or scenes.
+"""
 _RACES = ("african", "asian", "caucasian")
+_UNLIKED_TARGETS = (
+    "eye-bag",
+    "chin-cleft",
+    "chin-jaw-drop",
+    "nose-hump",
+    "nose-septumangle",
+    "mouth-dimples",
+    "mouth-angles-down",
+    "mouth-laugh-lines",
+    "neck-double",
+    "ear-flap",
+    "shape-pointed",
+    "shape-triangle",
+    "head-age",
+    "cheek-inner",
+    "chin-prognathism",
+    "nose-compression",
+)
+"""Shapes that turn a face into a caricature."""
+_BOUNDED = 0.42
+"""No shape goes further than this."""
 _SKIN_TONES = np.array(
     [
         [0.93, 0.76, 0.67],
@@ -47,103 +76,127 @@ _IRIS_COLOURS = np.array(
         [0.42, 0.48, 0.52],
     ]
 )
-_HAIR_LENGTH = {
-    "short": 0.10,
-    "volume": 0.22,
-    "long": 0.17,
-    "buzz": 0.03,
-    "bald": 0.0,
-    "bun": 0.09,
-    "afro": 0.5,
+_CLOTH_COLOURS = np.array(
+    [
+        [0.05, 0.06, 0.08],
+        [0.10, 0.13, 0.22],
+        [0.62, 0.61, 0.58],
+        [0.30, 0.31, 0.33],
+        [0.36, 0.08, 0.09],
+        [0.09, 0.22, 0.18],
+        [0.16, 0.28, 0.42],
+        [0.52, 0.42, 0.30],
+        [0.48, 0.36, 0.12],
+        [0.40, 0.24, 0.32],
+        [0.22, 0.36, 0.34],
+        [0.70, 0.52, 0.48],
+    ]
+)
+_FRAME_COLOURS = np.array([[0.03, 0.03, 0.035], [0.16, 0.08, 0.045], [0.30, 0.28, 0.27], [0.38, 0.28, 0.14]])
+_MALE_STYLES = {
+    "crop": 0.2,
+    "side_part": 0.2,
+    "quiff": 0.15,
+    "slick": 0.07,
+    "messy": 0.1,
+    "curly": 0.08,
+    "buzz": 0.1,
+    "bald": 0.04,
+    "wavy": 0.03,
+    "bun": 0.03,
 }
-_SCALP_COVER = {"bald": 0.18, "buzz": 0.75}
-_SIDEBURN = 0.4
+_FEMALE_STYLES = {
+    "long": 0.17,
+    "long_fringe": 0.12,
+    "wavy": 0.17,
+    "bob": 0.12,
+    "bob_fringe": 0.09,
+    "bun": 0.1,
+    "ponytail": 0.1,
+    "curly_long": 0.07,
+    "crop": 0.03,
+    "messy": 0.03,
+}
+_COILED_STYLES = {"afro": 0.3, "curly": 0.2, "curly_long": 0.15, "buzz": 0.2, "bun": 0.15}
+"""Styles of tightly curled hair; which of them a person may wear follows the tables above."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scene:
-    """Light and background. Colours are linear RGB."""
+class Shell:
+    """Layers that lie on the head's surface: cloth, and the hair next to the scalp. S vertices."""
 
-    key_direction: NDArray[np.float64]
-    """Unit vector towards the key light."""
-    key_colour: NDArray[np.float64]
-    ambient: float
-    background: NDArray[np.float32]
-    """(256, 256, 3) in [0, 1]."""
+    source_S: NDArray[np.int32]
+    """Fine vertex that each one stands on."""
+    offset_S: NDArray[np.float32]
+    """Height over it along the normal."""
+    coverage_S: NDArray[np.float32]
+    triangles_K3: NDArray[np.int32]
+    material_K: NDArray[np.int32]
 
-    @classmethod
-    def from_seed(cls, seed: int) -> Scene:
-        rng = np.random.default_rng(seed)
-        azimuth, elevation = rng.uniform(-1.1, 1.1), rng.uniform(0.1, 0.9)
-        direction = np.array(
-            [
-                math.sin(azimuth) * math.cos(elevation),
-                math.sin(elevation),
-                math.cos(azimuth) * math.cos(elevation),
-            ]
-        )
-        if rng.random() < 0.6:
-            colour = np.array([1, 1 - 0.12 * rng.random(), 1 - 0.25 * rng.random()])
-        else:
-            colour = np.array([0.88, 0.95, 1.0])
-        top, bottom = rng.uniform(0.1, 0.85, 3), rng.uniform(0.1, 0.85, 3)
-        down = np.linspace(0, 1, 256)[:, None, None]
-        grain = cv2.GaussianBlur(rng.standard_normal((256, 256)).astype(np.float32), (0, 0), 24)
-        background = (top * (1 - down) + bottom * down) * (1 + 0.25 * grain[..., None] * 20)
-        return cls(
-            key_direction=direction,
-            key_colour=colour * rng.uniform(0.75, 1.0),
-            ambient=rng.uniform(0.30, 0.5),
-            background=np.clip(background, 0, 1).astype(np.float32),
-        )
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RigidMesh:
+    """Hair cards and glasses, which follow the head's pose alone. H vertices."""
+
+    vertices_H3: NDArray[np.float32]
+    normals_H3: NDArray[np.float32]
+    tangents_H3: NDArray[np.float32]
+    coordinates_H3: NDArray[np.float32]
+    head_blend_H: NDArray[np.float32]
+    triangles_K3: NDArray[np.int32]
+    material_K: NDArray[np.int32]
 
 
 class Identity:
-    """Shape, skin, hair and clothes of one person; equal seeds give equal people."""
+    """Shape, skin, hair and clothes of one adult; equal seeds give equal people under one `SEED_VERSION`."""
 
     def __init__(self, seed: int, pack: HeadPack | None = None) -> None:
         self.seed = seed
         self.pack = pack if pack is not None else load_head_pack()
         # The order of draws below is part of what a seed means: change it and every person changes.
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng([seed, SEED_VERSION])
         self.masculinity = float(np.clip(rng.beta(0.5, 0.5), 0, 1))
-        self.age = float(np.clip(rng.beta(1, 2.2), 0, 1)) * 0.8
-        """0 young to 0.8 old."""
+        self.age = float(np.clip(rng.beta(1, 2.6), 0, 1)) * 0.7
+        """0 young to 0.7 old."""
         self._races = rng.dirichlet([0.55] * 3)
         self.vertices_V3, self.face_unit_scale = self._shape(rng)
         self.fine_vertices_F3: NDArray[np.float32] = (self.pack.subdivision_FV @ self.vertices_V3).astype(
             np.float32
         )
         self._choose_looks(rng)
-        self.texture = self._paint_skin(rng)
-        """(1024, 1024, 3) float32 albedo in [0, 1]."""
-        self.cloth_colour = rng.uniform(0.05, 0.75, 3)
-        self.collar_height = float(rng.uniform(5.7, 5.95))
-        self._grow_hair(rng)
+        self._choose_clothes(rng)
+        coverage_map = hair_coverage(self.pack.canonical_map, self._hairline, self._hairline_phase)
+        self.skin_TT6 = paint_skin(rng, self.pack, self._complexion(rng, coverage_map))
+        """See `skin.paint_skin`."""
+        normals = vertex_normals(self.fine_vertices_F3, self.pack.triangles_T3)
+        self.shell = self._lay_shell()
+        self.rigid = self._wear(rng, normals)
 
     def _shape(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
         """Coarse vertices (V, 3) and the scale that face units need for this head."""
         pack = self.pack
-        muscle, weight = rng.uniform(0, 1), rng.uniform(0, 1)
+        muscle, weight = rng.uniform(0.3, 0.8), rng.uniform(0.15, 0.75)
         vertices = pack.vertices_V3.copy()
         for name, amount in self._macro_weights(muscle, weight).items():
             vertices += np.float32(amount) * pack.macro_targets[name]
         for name, target in pack.detail_targets.items():
             if name.startswith("asym"):
-                vertices += np.float32(rng.uniform(0, 0.18) * (rng.random() < 0.4)) * target
+                vertices += np.float32(rng.uniform(0, 0.12) * (rng.random() < 0.3)) * target
                 continue
             if name.startswith("r-"):  # moves with its left twin
                 continue
-            amount = abs(rng.normal(0, 0.22)) * (rng.random() < 0.45)
-            if "ear-" in name and ("flap" in name or "shape" in name):
-                amount *= 0.3
-            if name.startswith("head-"):
-                amount *= 0.6
-            if "trans" in name:
-                amount *= 0.6
+            amount = min(abs(rng.normal(0, 0.19)), _BOUNDED) * (rng.random() < 0.4)
+            if any(part in name for part in _UNLIKED_TARGETS):
+                amount *= 0.15
+            if name.startswith(("head-", "ear-", "l-ear")) or "trans" in name:
+                amount *= 0.55
             vertices += np.float32(amount) * target
             if name.startswith("l-"):
                 vertices += np.float32(amount) * pack.detail_targets["r-" + name[2:]]
+        calm = rng.uniform(0.05, 0.16)  # the corners of a friendly mouth at rest
+        for side in ("Left", "Right"):
+            unit = pack.face_units.index(f"mouthSmile{side}")
+            vertices += np.float32(calm) * pack.face_unit_targets[unit]
         return self._placed(vertices)
 
     def _macro_weights(self, muscle: float, weight: float) -> dict[str, float]:
@@ -189,145 +242,138 @@ class Identity:
         self._darkness = tone / 6
         varied = caucasian >= 0.5
         hair = _HAIR_COLOURS[int(rng.choice(7)) if varied else int(rng.integers(0, 3))]
-        grey = smoothstep(0.45, 0.8, self.age)
+        grey = smoothstep(0.40, 0.7, self.age)
         hair = hair * (1 - grey) + _HAIR_COLOURS[_GREY_HAIR] * grey
         self.hair_colour = np.clip(hair * (1 + rng.normal(0, 0.08)), 0.02, 1)
+        self.hair_tip_colour = np.clip(
+            self.hair_colour * rng.uniform(1.1, 1.7) * np.array([1.04, 1.0, 0.95]), 0, 0.9
+        )
+        if rng.random() < 0.04:  # dyed
+            self.hair_tip_colour = np.array([[0.5, 0.12, 0.3], [0.12, 0.3, 0.5], [0.35, 0.2, 0.5]])[
+                int(rng.integers(3))
+            ]
         self.iris_colour = _IRIS_COLOURS[int(rng.choice(6 if varied else 2))]
-        if self.masculinity > 0.5:
-            styles, odds = (
-                ["short", "volume", "long", "buzz", "bald", "bun"],
-                [0.3, 0.2, 0.22, 0.12, 0.06, 0.1],
-            )
-        else:
-            styles, odds = ["short", "volume", "long", "bun", "afro"], [0.12, 0.2, 0.45, 0.15, 0.08]
-        self.hair_style = str(rng.choice(styles, p=odds))
-        self._hairline = float(rng.uniform(7.98, 8.12))
-        self.specular = float(rng.uniform(0.05, 0.14))
+        self.hair_style = self._choose_style(rng, african)
+        self._hairline = float(rng.uniform(7.96, 8.08) - 0.03 * (1 - self.masculinity))
+        self._hairline_phase = float(rng.uniform(0, 6.28))
+        self.gloss = float(rng.uniform(0.22, 0.42))
+        self.teeth_colour = np.array([0.86, 0.82, 0.74]) * rng.uniform(0.92, 1.04)
+        self.lash_length = float(rng.uniform(0.055, 0.075) + 0.022 * (1 - self.masculinity))
 
-    def _paint_skin(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        pack = self.pack
-        x, y, z = (pack.canonical_map[..., k] for k in range(3))
-        side = np.abs(x)
-        skin, dark, hair = self.skin_colour, self._darkness, self.hair_colour
-        texture: NDArray[Any] = np.ones((TEXTURE_PX, TEXTURE_PX, 3), np.float32) * skin.astype(np.float32)
-        blotches, pores = _noise(rng, 220)[..., None], _noise(rng, 16)[..., None]
-        texture *= 1 + 0.035 * blotches + 0.02 * pores
-        blush = _spot(side, y, (0.42, 6.98), (0.22, 0.22)) * (z > 0.8)
-        blush = blush + 0.8 * _spot(side, y, (0, 6.98), (0.17, 0.14)) * (z > 1.2)
-        texture *= 1 + blush[..., None] * np.array([0.04, -0.09, -0.08]) * (1 - 0.5 * dark)
-        texture *= 1 - 0.10 * pack.ears[..., None] * np.array([0, 0.8, 0.8])
-        eye_shade = _spot(side, y, (0.31, 7.20), (0.17, 0.13)) * (z > 1)
-        texture *= 1 - eye_shade[..., None] * np.array([0.12, 0.18, 0.16]) * (0.6 + 0.6 * self.age)
+    def _choose_style(self, rng: np.random.Generator, african: float) -> str:
+        odds = _MALE_STYLES if rng.random() < self.masculinity else _FEMALE_STYLES
+        if african > 0.6:
+            coiled = {name: share for name, share in _COILED_STYLES.items() if name in odds or name == "afro"}
+            odds = {name: 0.25 * share for name, share in odds.items()} | coiled
+        shares = np.array(list(odds.values()))
+        return str(rng.choice(list(odds), p=shares / shares.sum()))
 
-        lipstick = rng.uniform(0, 0.12) * (1 - self.masculinity)
-        lip_colour = skin * np.array([0.86, 0.62, 0.62]) * (1 - 0.15 * dark) + np.array([lipstick, 0, 0])
-        lips = cv2.GaussianBlur(pack.lips, (0, 0), 2)[..., None] * 0.85
-        texture = texture * (1 - lips) + lips * np.clip(lip_colour, 0, 1) * (1 + 0.05 * pores)
-        lids = cv2.GaussianBlur(pack.eyelids, (0, 0), 3)[..., None]
-        shadow = rng.uniform(0, 0.5) if self.masculinity < 0.5 else 0.12
-        texture *= 1 - lids * shadow * np.array([0.5, 0.6, 0.5])
+    def _choose_clothes(self, rng: np.random.Generator) -> None:
+        first, second = rng.choice(len(_CLOTH_COLOURS), 2, replace=False)
+        self.cloth_colours = np.clip(
+            _CLOTH_COLOURS[[first, second]] * (1 + rng.normal(0, 0.06, (2, 3))), 0.02, 0.9
+        )
+        self.cloth_pattern = int(rng.choice(4, p=[0.5, 0.15, 0.1, 0.25]))
+        kind = rng.choice(4, p=[0.5, 0.25, 0.15, 0.1])
+        height = (rng.uniform(5.72, 5.88), rng.uniform(5.75, 5.88), 6.16, rng.uniform(5.98, 6.06))[kind]
+        self.collar = np.array(
+            [height, (0.22, 0.22, 0.10, 0.16)[kind], (0.0, 0.55, 0.0, 0.0)[kind]], np.float32
+        )
+        """See `raster.collar_at`: crew neck, V-neck, turtleneck, high collar."""
 
-        brows = self._brows(rng, side, y, z)[..., None]
-        texture = texture * (1 - 0.25 * cv2.GaussianBlur(brows[..., 0], (0, 0), 5)[..., None])
-        texture = texture * (1 - brows) + brows * (hair * 0.8 + 0.02)
+    def _complexion(self, rng: np.random.Generator, coverage_map: NDArray[Any]) -> Complexion:
+        beard = 0.0
         if self.masculinity > 0.6 and rng.random() < 0.6:
-            beard = self._beard(rng, side, y, z, lips[..., 0])[..., None]
-            texture = texture * (1 - beard) + beard * (hair * 0.7 + 0.05 * skin)
-        if rng.random() < 0.3 and dark < 0.5:
-            freckles = (_noise(rng, 5) > 1.0) * _spot(side, y, (0, 7.0), (0.5, 0.2))
-            freckles = cv2.GaussianBlur(freckles.astype(np.float32), (0, 0), 1.2)[..., None]
-            texture *= 1 - 0.18 * freckles * np.array([0.6, 1, 1])
-        cover = hair_coverage(pack.canonical_map, self._hairline) * _SCALP_COVER.get(self.hair_style, 0.9)
-        scalp = np.clip(cover * (1 + 0.15 * _noise(rng, 4)), 0, 1)[..., None]
-        texture = texture * (1 - scalp) + scalp * (hair * 0.75)
-        return np.asarray(np.clip(texture, 0, 1), np.float32)
+            beard = float(rng.choice([0.15, 0.4, 0.75, 1.0], p=[0.4, 0.25, 0.2, 0.15]))
+        return Complexion(
+            skin=self.skin_colour,
+            hair=self.hair_colour,
+            darkness=self._darkness,
+            masculinity=self.masculinity,
+            age=self.age,
+            beard=beard,
+            scalp_cover=STYLES[self.hair_style].scalp_cover,
+            coverage_map=coverage_map,
+        )
 
-    def _brows(
-        self, rng: np.random.Generator, side: NDArray[Any], y: NDArray[Any], z: NDArray[Any]
-    ) -> NDArray[Any]:
-        """Opacity of the eyebrows over the texture."""
-        lift = rng.normal(0, 0.012)
-        thickness = rng.uniform(0.034, 0.056) * (1.15 if self.masculinity > 0.5 else 0.85)
-        along = (side - 0.10) / 0.50
-        inside = np.clip(along, 0, 1)
-        arch = 7.505 + lift + rng.uniform(0.03, 0.065) * np.sin(inside * 2.3) - 0.03 * along * along
-        grain = cv2.GaussianBlur(rng.standard_normal((512, 512)).astype(np.float32), (0, 0), 1.0)
-        hairs = np.asarray(grain / grain.std(), np.float32)
-        column = ((side * 330 - (y - arch) * (260 - 500 * inside)) % 511).astype(np.float32)
-        row = ((y - arch) * 60 + 256 + side * 20).astype(np.float32)
-        strokes = cv2.remap(hairs, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        across = (y - arch) / (thickness * (1.15 - 0.75 * inside))
-        shape = np.exp(-(np.abs(across) ** 2.6)) * smoothstep(-0.06, 0.12, along - 0.05 * across)
-        shape = shape * (1 - smoothstep(0.72, 1.05, along)) * (z > 0.9)
-        return np.asarray(np.clip(shape * (0.95 + 0.30 * strokes) * 1.05, 0, 1) * rng.uniform(0.7, 0.92))
-
-    def _beard(
-        self,
-        rng: np.random.Generator,
-        side: NDArray[Any],
-        y: NDArray[Any],
-        z: NDArray[Any],
-        lips: NDArray[Any],
-    ) -> NDArray[Any]:
-        area = smoothstep(6.98, 6.75, y) * smoothstep(0.35, 0.55, z + 0.2 * side) * (1 - lips)
-        area = area * smoothstep(6.05, 6.3, y) * (1 - 0.6 * _spot(side, y, (0, 6.45), (0.30, 0.10)))
-        density = rng.choice([0.25, 0.45, 0.85], p=[0.5, 0.3, 0.2])
-        return np.asarray(np.clip(area * density * (0.8 + 0.5 * _noise(rng, 4)), 0, 1))
-
-    def _grow_hair(self, rng: np.random.Generator) -> None:
-        """A shell above the scalp: which triangles it has and how far it stands off."""
-        pack = self.pack
-        canonical = pack.canonical_F3
-        length = _HAIR_LENGTH[self.hair_style] * rng.uniform(0.8, 1.2)
-        coverage = hair_coverage(canonical, self._hairline).astype(np.float32)
+    def _lay_shell(self) -> Shell:
+        """Cloth on the shoulders and the lowest layer of hair on the scalp."""
+        pack, style = self.pack, STYLES[self.hair_style]
         skin = pack.triangles_T3[pack.triangle_material_T == Material.SKIN]
-        corner = canonical[skin]
-        ears = (
-            (np.abs(corner[:, :, 0]).min(1) > 0.70)
-            & (corner[:, :, 1].max(1) < 7.55)
-            & (corner[:, :, 1].max(1) > 6.6)
-            & (corner[:, :, 2].min(1) > -0.1)
+        canonical = pack.canonical_F3
+        coverage = hair_coverage(canonical, self._hairline, self._hairline_phase).astype(np.float32)
+        cloth = skin[canonical[skin][:, :, 1].min(1) < float(self.collar[0]) + 0.30]
+        hair = skin[(coverage[skin].max(1) > 0.02) & ~_is_ear(canonical[skin])]
+        if style.cards == 0:
+            hair = hair[:0]
+        thick = 0.015 + 0.22 * style.volume
+        parts, offset = [], 0
+        for triangles, height in ((cloth, np.float32(0.035)), (hair, np.float32(thick))):
+            used, renumbered = np.unique(triangles, return_inverse=True)
+            lift = np.full(len(used), height) * (1 if triangles is cloth else coverage[used] ** 0.7)
+            parts.append((used, lift, coverage[used], renumbered.reshape(-1, 3) + offset))
+            offset += len(used)
+        return Shell(
+            source_S=np.concatenate([part[0] for part in parts]).astype(np.int32),
+            offset_S=np.concatenate([part[1] for part in parts]).astype(np.float32),
+            coverage_S=np.concatenate([part[2] for part in parts]),
+            triangles_K3=np.concatenate([part[3] for part in parts]).astype(np.int32),
+            material_K=np.repeat([int(Material.CLOTH), int(Material.CAP)], [len(cloth), len(hair)]).astype(
+                np.int32
+            ),
         )
-        kept = (coverage[skin].max(1) > 0.02) & ~ears
-        phase = rng.uniform(0, 6, 4)
-        around, height = np.arctan2(canonical[:, 0], canonical[:, 2] - 0.2), canonical[:, 1]
-        waves = (
-            0.25 * np.sin(5 * around + 3 * height + phase[0])
-            + 0.2 * np.sin(9 * around - 4 * height + phase[1])
-            + 0.15 * np.sin(3 * height + phase[2])
-            + 0.1 * np.sin(21 * around + phase[3])
+
+    def _wear(self, rng: np.random.Generator, normals_F3: NDArray[np.float32]) -> RigidMesh:
+        """Grow the hair and put on glasses, if any."""
+        style = STYLES[self.hair_style]
+        hair = self._grow_hair(rng, style, normals_F3)
+        vertices, normals, triangles = hair.vertices_H3, hair.normals_H3, hair.triangles_K3
+        material = np.full(len(triangles), int(Material.HAIR), np.int32)
+        tangents, coordinates = hair.tangents_H3, hair.coordinates_H3
+        self.has_glasses = bool(rng.random() < 0.2)
+        self.frame_colour = _FRAME_COLOURS[int(rng.integers(len(_FRAME_COLOURS)))]
+        if self.has_glasses:
+            skin = np.unique(self.pack.triangles_T3[self.pack.triangle_material_T == Material.SKIN])
+            frame, frame_normals, frame_triangles = glasses_mesh(rng, self.fine_vertices_F3[skin])
+            triangles = np.concatenate([triangles, frame_triangles + np.int32(len(vertices))])
+            material = np.concatenate(
+                [material, np.full(len(frame_triangles), int(Material.FRAME), np.int32)]
+            )
+            vertices, normals = np.concatenate([vertices, frame]), np.concatenate([normals, frame_normals])
+            tangents = np.concatenate([tangents, np.zeros_like(frame)])
+            coordinates = np.concatenate([coordinates, np.zeros_like(frame)])
+        return RigidMesh(
+            vertices_H3=vertices,
+            normals_H3=normals,
+            tangents_H3=tangents,
+            coordinates_H3=coordinates,
+            head_blend_H=head_blend(vertices),
+            triangles_K3=triangles,
+            material_K=material,
         )
-        crown = 0.55 + 0.45 * smoothstep(7.6, 8.4, height)
-        self.hair_triangles: NDArray[np.int32] = skin[kept] if length > 0 else np.zeros((0, 3), np.int32)
-        self.hair_coverage_F = coverage
-        self.hair_offset_F: NDArray[np.float32] = (
-            length * coverage**0.7 * (1 + 0.35 * waves) * crown
-        ).astype(np.float32)
-        self.has_long_hair = self.hair_style == "long"
+
+    def _grow_hair(
+        self, rng: np.random.Generator, style: HairStyle, normals_F3: NDArray[np.float32]
+    ) -> HairMesh:
+        pack, canonical = self.pack, self.pack.canonical_F3
+        skin = pack.triangles_T3[pack.triangle_material_T == Material.SKIN]
+        coverage = hair_coverage(canonical, self._hairline, self._hairline_phase)[skin].mean(1)
+        corners = self.fine_vertices_F3[skin]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        weight = area * np.clip(coverage * 1.3 - 0.15, 0, 1) * ~_is_ear(canonical[skin])
+        spaced = (np.arange(style.cards) + rng.uniform(0, 1, style.cards)) / max(1, style.cards)
+        chosen = np.searchsorted(np.cumsum(weight) / weight.sum(), spaced)
+        shares = rng.dirichlet([1.0, 1.0, 1.0], style.cards).astype(np.float32)
+        roots = (corners[chosen] * shares[..., None]).sum(1)
+        normals = (normals_F3[skin[chosen]] * shares[..., None]).sum(1)
+        return grow(rng, style, Surface(self.fine_vertices_F3, normals_F3, pack), roots, normals)
 
 
-def hair_coverage(canonical: NDArray[np.float32], hairline: float) -> NDArray[Any]:
-    """How much hair grows at canonical coordinates (..., 3), in [0, 1]; `hairline` is its height in front."""
-    side, y, z = np.abs(canonical[..., 0]), canonical[..., 1], canonical[..., 2]
-    front = smoothstep(0.25, 1.15, np.arctan2(z - 0.25, side + 1e-6))
-    line = (1 - front) * 6.95 + front * hairline
-    line = np.where(z < 0.25, 6.35 + (6.95 - 6.35) * smoothstep(-0.5, 0.25, z), line)
-    temple = 0.35 * smoothstep(0.55, 0.75, side) * (z > 0.3) * (1 - _SIDEBURN) * (y < 7.5)
-    return np.asarray(smoothstep(-0.02, 0.10, y - line - temple))
-
-
-def _spot(
-    x: NDArray[Any], y: NDArray[Any], centre: tuple[float, float], radius: tuple[float, float]
-) -> NDArray[Any]:
-    return np.asarray(np.exp(-(((x - centre[0]) / radius[0]) ** 2 + ((y - centre[1]) / radius[1]) ** 2)))
-
-
-def _noise(rng: np.random.Generator, cell_px: int) -> NDArray[np.float32]:
-    """Five octaves of value noise over the texture, the coarsest with cells of `cell_px`."""
-    size, total, amplitude = TEXTURE_PX, np.zeros((TEXTURE_PX, TEXTURE_PX), np.float32), 1.0
-    for octave in range(5):
-        cells = min(max(2, int(size / cell_px * 2**octave)), size)
-        values = rng.standard_normal((cells, cells)).astype(np.float32)
-        total += amplitude * cv2.resize(values, (size, size), interpolation=cv2.INTER_CUBIC)
-        amplitude *= 0.55
-    return np.asarray(total / 2, np.float32)
+def _is_ear(corners_K33: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether triangles at canonical corners (K, 3, 3) belong to the ears."""
+    return np.asarray(
+        (np.abs(corners_K33[:, :, 0]).min(1) > 0.70)
+        & (corners_K33[:, :, 1].max(1) < 7.60)
+        & (corners_K33[:, :, 1].max(1) > 6.5)
+        & (corners_K33[:, :, 2].min(1) > -0.45)
+    )

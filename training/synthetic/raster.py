@@ -20,9 +20,16 @@ FOCAL_RATIO = EditReposeGeneratorConfig.focal_ratio
 CAMERA_DISTANCE = EditReposeGeneratorConfig.camera_distance
 CAMERA_HEIGHT = EditReposeGeneratorConfig.camera_height
 
-_HAIR = 5
-_UPPER_TEETH = 2
-_LOWER_TEETH = 6
+# Enumerations are slow to compile against; the kernels use `Material`'s numbers as plain ints.
+_SKIN, _UPPER_TEETH, _HAIR, _LOWER_TEETH, _CLOTH, _LASH, _FRAME, _CAP = 0, 2, 5, 6, 7, 8, 9, 10
+GRAIN_PX = 256
+STRANDS_PER_CARD = 10
+_STRANDS_PER_LASH = 15
+
+
+def grain_table(seed: int = 20_000) -> NDArray[np.float32]:
+    """Uniform noise (256, 256) in [0, 1], which wraps: the source of every strand and weave."""
+    return np.random.default_rng(seed).random((GRAIN_PX, GRAIN_PX), np.float32)
 
 
 @jit
@@ -63,28 +70,56 @@ def project(vertices_N3: NDArray[np.float32], side_px: int) -> NDArray[np.float3
 
 
 @jit
-def _hash(a: float, b: float) -> float:
-    value = math.sin(a * 127.1 + b * 311.7) * 43758.5453
-    return value - math.floor(value)
+def grain_at(grain: NDArray[np.float32], x: float, y: float) -> float:
+    """The noise table read smoothly, one cell per unit, in [0, 1]."""
+    column, row = math.floor(x), math.floor(y)
+    fx, fy = x - column, y - row
+    left, top = int(column) & 255, int(row) & 255
+    right, bottom = (left + 1) & 255, (top + 1) & 255
+    above = grain[top, left] * (1 - fx) + grain[top, right] * fx
+    below = grain[bottom, left] * (1 - fx) + grain[bottom, right] * fx
+    return above * (1 - fy) + below * fy
 
 
 @jit
-def value_noise(x: float, y: float) -> float:
-    """Smooth noise in [0, 1] with cells of one unit."""
-    xi, yi = math.floor(x), math.floor(y)
-    fx, fy = x - xi, y - yi
-    fx = fx * fx * (3 - 2 * fx)
-    fy = fy * fy * (3 - 2 * fy)
-    near = _hash(xi, yi) * (1 - fx) + _hash(xi + 1, yi) * fx
-    far = _hash(xi, yi + 1) * (1 - fx) + _hash(xi + 1, yi + 1) * fx
-    return near * (1 - fy) + far * fy
+def _is_beside_strands(
+    grain: NDArray[np.float32], across: float, along: float, card: float, strands: int, taper: float
+) -> bool:
+    """Whether a point of a card of strands lies between them.
+
+    across runs from -1 to 1, along from 0 at the roots to 1 at the tips; `card` seeds the pattern.
+    """
+    if along > 1:
+        return True
+    position = (across + 1) * 0.5 * strands
+    lane = int(position)
+    number = int(card)
+    thickness, reach = grain[lane & 255, number & 255], grain[(lane + 128) & 255, number & 255]
+    if along > 1 - taper * reach:
+        return True
+    rim = 1 - across * across
+    if thickness > 0.25 + 1.6 * rim:
+        return True
+    left = max(0.0, (along - 0.5) * 2)
+    width = (0.5 + 0.5 * min(1.0, rim * 2)) * (1 - 0.75 * left * left)
+    return abs(position - lane - 0.5) > 0.5 * width
 
 
 @jit
-def _is_gap_between_strands(coverage: float, x: float, y: float, z: float) -> bool:
-    """Ragged edge of the hair: canonical coordinates where no strand is."""
+def _is_beyond_edge(grain: NDArray[np.float32], coverage: float, x: float, y: float, z: float) -> bool:
+    """Ragged edge of the hair's lowest layer: canonical coordinates where no strand is."""
+    if coverage > 0.85:
+        return False
     around = math.atan2(x, z - 0.2)
-    return coverage < 0.10 + 0.55 * value_noise(around * 70, y * 2.0)
+    return coverage < 0.15 + 0.7 * grain_at(grain, around * 60, y * 5)
+
+
+@jit
+def collar_at(collar: tuple[float, float, float], x: float, z: float) -> float:
+    """Height of the neckline; `collar` holds its height, how far it falls in front, and the depth of a V."""
+    front = max(0.0, z - 0.2)
+    dip = max(0.0, 1 - abs(x) * 2.4) * front
+    return collar[0] - collar[1] * front + 0.10 * abs(x) - collar[2] * dip
 
 
 @jit
@@ -92,11 +127,16 @@ def rasterise(
     screen_N3: NDArray[np.float32],
     triangles_T3: NDArray[np.int32],
     material_T: NDArray[np.int32],
-    canonical_N3: NDArray[np.float32],
+    coordinates_N3: NDArray[np.float32],
     coverage_N: NDArray[np.float32],
+    collar: tuple[float, float, float],
+    grain: NDArray[np.float32],
     side_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """The z-buffer of a projected mesh: depth (1e9 where empty), triangle, weight_1, weight_2."""
+    """The z-buffer of a projected mesh: depth (1e9 where empty), triangle, weight_1, weight_2.
+
+    Hair, lashes and cloth are cut out pixel by pixel; their edges turn soft when the picture is downsampled.
+    """
     depth = np.full((side_px, side_px), np.float32(1e9), np.float32)
     triangle = np.full((side_px, side_px), -1, np.int32)
     weight_1 = np.zeros((side_px, side_px), np.float32)
@@ -108,36 +148,51 @@ def rasterise(
         vx, vy = screen_N3[c, 0] - x0, screen_N3[c, 1] - y0
         area = ux * vy - vx * uy
         material = material_T[t]
-        two_sided = material == _HAIR or material == _UPPER_TEETH or material == _LOWER_TEETH
+        two_sided = material == _HAIR or material == _LASH or material == _FRAME
+        two_sided = two_sided or material == _UPPER_TEETH or material == _LOWER_TEETH
         if (area >= 0 and not two_sided) or abs(area) < 1e-9:
             continue
-        left = max(0, int(math.ceil(x0 + min(0.0, ux, vx) - 0.5)))
-        right = min(side_px - 1, int(math.floor(x0 + max(0.0, ux, vx) - 0.5)))
-        top = max(0, int(math.ceil(y0 + min(0.0, uy, vy) - 0.5)))
-        bottom = min(side_px - 1, int(math.floor(y0 + max(0.0, uy, vy) - 0.5)))
-        inverse = 1 / area
+        left = max(0, int(math.ceil(x0 + min(np.float32(0), ux, vx) - np.float32(0.5))))
+        right = min(side_px - 1, int(math.floor(x0 + max(np.float32(0), ux, vx) - np.float32(0.5))))
+        top = max(0, int(math.ceil(y0 + min(np.float32(0), uy, vy) - np.float32(0.5))))
+        bottom = min(side_px - 1, int(math.floor(y0 + max(np.float32(0), uy, vy) - np.float32(0.5))))
+        if left > right or top > bottom:
+            continue
+        inverse = np.float32(1) / area
         dz1, dz2 = screen_N3[b, 2] - z0, screen_N3[c, 2] - z0
+        step_1, step_2 = vy * inverse, -uy * inverse
+        is_cut = material == _HAIR or material == _LASH or material == _CAP or material == _CLOTH
+        px = np.float32(left) + np.float32(0.5) - x0
         for y in range(top, bottom + 1):
-            py = y + 0.5 - y0
+            py = np.float32(y) + np.float32(0.5) - y0
+            w1 = (px * vy - vx * py) * inverse - step_1
+            w2 = (ux * py - px * uy) * inverse - step_2
             for x in range(left, right + 1):
-                px = x + 0.5 - x0
-                w1 = (px * vy - vx * py) * inverse
-                w2 = (ux * py - px * uy) * inverse
+                w1 += step_1
+                w2 += step_2
                 if w1 < 0 or w2 < 0 or w1 + w2 > 1:
                     continue
                 z = z0 + w1 * dz1 + w2 * dz2
                 if z >= depth[y, x]:
                     continue
-                if material == _HAIR:
+                if is_cut:
                     w0 = 1 - w1 - w2
-                    cover = w0 * coverage_N[a] + w1 * coverage_N[b] + w2 * coverage_N[c]
-                    if cover < 0.8 and _is_gap_between_strands(
-                        cover,
-                        w0 * canonical_N3[a, 0] + w1 * canonical_N3[b, 0] + w2 * canonical_N3[c, 0],
-                        w0 * canonical_N3[a, 1] + w1 * canonical_N3[b, 1] + w2 * canonical_N3[c, 1],
-                        w0 * canonical_N3[a, 2] + w1 * canonical_N3[b, 2] + w2 * canonical_N3[c, 2],
-                    ):
-                        continue
+                    p0 = w0 * coordinates_N3[a, 0] + w1 * coordinates_N3[b, 0] + w2 * coordinates_N3[c, 0]
+                    p1 = w0 * coordinates_N3[a, 1] + w1 * coordinates_N3[b, 1] + w2 * coordinates_N3[c, 1]
+                    p2 = w0 * coordinates_N3[a, 2] + w1 * coordinates_N3[b, 2] + w2 * coordinates_N3[c, 2]
+                    if material == _HAIR:
+                        if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, 0.32):
+                            continue
+                    elif material == _LASH:
+                        if p1 > 0.22 and _is_beside_strands(grain, p0, p1, p2, _STRANDS_PER_LASH, 0.5):
+                            continue
+                    elif material == _CLOTH:
+                        if p1 > collar_at(collar, p0, p2):
+                            continue
+                    else:
+                        cover = w0 * coverage_N[a] + w1 * coverage_N[b] + w2 * coverage_N[c]
+                        if _is_beyond_edge(grain, cover, p0, p1, p2):
+                            continue
                 depth[y, x] = z
                 triangle[y, x] = t
                 weight_1[y, x] = w1
