@@ -50,7 +50,7 @@ class ResNetSEEncoderConfig:
 class FaceEncoderConfig(ResNetSEEncoderConfig):
     """The content encoder's backbone, for expression: it learns from scratch where MobileNetV2 does not."""
 
-    input_px: int = 96
+    input_px: int = 128
     face_zoom: float = 1.8
 
 
@@ -79,7 +79,9 @@ class EditReposeGeneratorConfig:
     """Where (x, y) the midpoint between the outer eye corners lies in the crop."""
     reference_channels: tuple[int, int, int] = (24, 48, 96)
     """Reference maps at 1/4, 1/8 and 1/16 of the portrait."""
-    reposer_channels: tuple[int, int, int, int, int] = (128, 112, 80, 40, 24)
+    depth_channels: tuple[int, int, int] = (64, 48, 24)
+    """Of the portrait's depth network at 1/16, 1/8 and 1/4."""
+    reposer_channels: tuple[int, int, int, int, int] = (128, 112, 80, 40, 16)
     """Re-poser feature channels at 8, 16, 32, 64 and 128 px."""
     focal_ratio: float = 3.15
     """Focal length over image side of the camera that the pose code speaks of: with this and the height below
@@ -148,7 +150,7 @@ class GcavtConfig:
             identity=IdentityEncoderConfig(
                 blocks=(1, 1, 2, 1), cardinality=8, base_width=4, stem_channels=32, input_px=128
             ),
-            pose=MobileNetEncoderConfig(input_px=128),
+            pose=MobileNetEncoderConfig(input_px=128, dropout=0.0),
             expression=FaceEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2"),
             content=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2"),
             audio=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), pooling="attention"),

@@ -64,6 +64,32 @@ def adain_relu(x_BCHW: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
     return result
 
 
+class _HardSigmoid(torch.autograd.Function):
+    """clamp(x / 4 + 1/2, 0, 1): a sigmoid without an exponential, which costs a CPU more than a convolution.
+
+    Outside the ramp the gradient still passes where it leads back to it, so that no pixel gets stuck.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x * 0.25 + 0.5).clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        stuck = ((x < -2) & (grads[0] > 0)) | ((x > 2) & (grads[0] < 0))
+        return (grads[0] * 0.25).masked_fill(stuck, 0.0)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """0 below -2, 1 above 2, straight between; see `_HardSigmoid`."""
+    if torch.onnx.is_in_onnx_export() or not torch.is_grad_enabled():
+        return (x * 0.25 + 0.5).clamp(0, 1)
+    result: Tensor = _HardSigmoid.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
 def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
@@ -106,6 +132,7 @@ class HeadGeometry(nn.Module):
     def __init__(self, config: EditReposeGeneratorConfig, image_px: int, map_px: int) -> None:
         super().__init__()
         self.image_px = image_px
+        self.map_px = map_px
         self.distance = config.camera_distance
         self.height = config.camera_height
         self.focal_px = config.focal_ratio * image_px
@@ -118,27 +145,43 @@ class HeadGeometry(nn.Module):
         Channel 0 is depth z in head units (towards the camera positive), channel 1 how far the point follows
         the head (1) rather than the body (0). Poses are degrees and head units.
         """
-        batch, _, height, width = depth_blend_B2HW.shape
+        moved = self._moved(self.grid, depth_blend_B2HW, target_pose_B6, reference_pose_B6)
         half = self.image_px / 2
-        z = depth_blend_B2HW[:, :1].clamp(-4, 6)
-        follow = depth_blend_B2HW[:, 1:2].clamp(0, 1).reshape(batch, 1, -1)
-        scale = (self.distance - z) / self.focal_px
-        x = (self.grid[:, :1] - half) * scale
-        y = self.height - (self.grid[:, 1:] - half) * scale
-        origin = self.pivot + target_pose_B6[:, 3:]
-        point = torch.cat([x, y, z], 1).reshape(batch, 3, -1) - origin[:, :, None]
-        target = rotation_matrix(target_pose_B6[:, :3])
-        reference = rotation_matrix(reference_pose_B6[:, :3])
-        trace = target[:, 0, 0] + target[:, 1, 1] + target[:, 2, 2]
-        cos_angle = ((trace - 1) / 2)[:, None, None]
-        straight = (1 - follow) * point + follow * (target.transpose(1, 2) @ point)
-        straight = straight / (1 - 2 * follow * (1 - follow) * (1 - cos_angle))
-        moved = (1 - follow) * straight + follow * (reference @ straight)
-        moved = moved + (self.pivot + reference_pose_B6[:, 3:])[:, :, None]
         per_unit = self.focal_px / (self.distance - moved[:, 2:])
         u = half + moved[:, :1] * per_unit
         v = half - (moved[:, 1:2] - self.height) * per_unit
-        return torch.cat([u, v], 1).reshape(batch, 2, height, width)
+        return torch.cat([u, v], 1).reshape(-1, 2, self.map_px, self.map_px)
+
+    def carry_over(
+        self, position_B2HW: Tensor, found_B2HW: Tensor, target_pose_B6: Tensor, reference_pose_B6: Tensor
+    ) -> Tensor:
+        """Depth and blend (B, 2, H, W) of the target view, from those found at positions of the reference.
+
+        Where the positions are right this is the target's own depth; where they are nearly right it is a
+        better guess than the one they were computed from.
+        """
+        moved = self._moved(position_B2HW, found_B2HW, reference_pose_B6, target_pose_B6)
+        return torch.cat([moved[:, 2:].reshape(-1, 1, self.map_px, self.map_px), found_B2HW[:, 1:]], 1)
+
+    def _moved(
+        self, position_B2HW: Tensor, depth_blend_B2HW: Tensor, from_pose_B6: Tensor, to_pose_B6: Tensor
+    ) -> Tensor:
+        """Points in space (B, 3, H W) seen at pixel positions in one pose, where they are in the other."""
+        batch, half = depth_blend_B2HW.shape[0], self.image_px / 2
+        z = depth_blend_B2HW[:, :1].clamp(-4, 6)
+        follow = depth_blend_B2HW[:, 1:2].clamp(0, 1).reshape(batch, 1, -1)
+        scale = (self.distance - z) / self.focal_px
+        x = (position_B2HW[:, :1] - half) * scale
+        y = self.height - (position_B2HW[:, 1:] - half) * scale
+        origin = self.pivot + from_pose_B6[:, 3:]
+        point = torch.cat([x, y, z], 1).reshape(batch, 3, -1) - origin[:, :, None]
+        turned = rotation_matrix(from_pose_B6[:, :3])
+        trace = turned[:, 0, 0] + turned[:, 1, 1] + turned[:, 2, 2]
+        cos_angle = ((trace - 1) / 2)[:, None, None]
+        straight = (1 - follow) * point + follow * (turned.transpose(1, 2) @ point)
+        straight = straight / (1 - 2 * follow * (1 - follow) * (1 - cos_angle))
+        moved = (1 - follow) * straight + follow * (rotation_matrix(to_pose_B6[:, :3]) @ straight)
+        return moved + (self.pivot + to_pose_B6[:, 3:])[:, :, None]
 
 
 def _conv_norm(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
@@ -147,6 +190,38 @@ def _conv_norm(channels_in: int, channels_out: int, stride: int = 1) -> nn.Seque
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
     )
+
+
+class ReferenceDepth(nn.Module):
+    """Appearance maps of a portrait -> its depth (less the head's translation z) and head/neck blend."""
+
+    def __init__(self, config: EditReposeGeneratorConfig, side: int) -> None:
+        super().__init__()
+        maps, widths = config.reference_channels, config.depth_channels
+        self.conv_16 = _conv_norm(maps[2], widths[0])
+        self.conv_8 = nn.Sequential(
+            _conv_norm(widths[0] + maps[1], widths[1]), _conv_norm(widths[1], widths[1])
+        )
+        self.conv_4 = nn.Sequential(
+            _conv_norm(widths[1] + maps[0], widths[2]), _conv_norm(widths[2], widths[2])
+        )
+        self.out = nn.Conv2d(widths[2], 2, 3, 1, 1)
+        self.mean = nn.Parameter(torch.zeros(1, 2, side, side))
+        nn.init.normal_(self.out.weight, 0, 0.01)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+
+    def set_mean(self, depth_blend_2HW: Tensor) -> None:
+        """Start from the data set's mean depth and blend."""
+        with torch.no_grad():
+            self.mean.copy_(F.interpolate(depth_blend_2HW[None], self.mean.shape[2:], mode="bilinear"))
+
+    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(B, 2, 64, 64) from maps at 1/4, 1/8 and 1/16 of 256 px."""
+        map_4, map_8, map_16 = maps
+        x = self.conv_8(torch.cat([_upsample(self.conv_16(map_16)), map_8], 1))
+        x = self.conv_4(torch.cat([_upsample(x), map_4], 1))
+        return self.mean + 0.2 * self.out(x)
 
 
 class ReferenceEncoder(nn.Module):
@@ -168,6 +243,8 @@ class ReferenceEncoder(nn.Module):
         )
         # the parts of the editor's decoder that see only the reference
         self.skip_2 = nn.Conv2d(half, half, 3, 1, 1)
+        self.skip_1 = nn.Conv2d(fine, half, 4, 2, 1, bias=False)
+        nn.init.zeros_(self.skip_1.weight)
         self.skip_4 = nn.Conv2d(quarter, quarter, 3, 1, 1)
         maps = generator.reference_channels
         self.map_4 = nn.Sequential(
@@ -175,6 +252,7 @@ class ReferenceEncoder(nn.Module):
         )
         self.map_8 = nn.Sequential(_conv_norm(maps[0], maps[1], 2), _conv_norm(maps[1], maps[1]))
         self.map_16 = nn.Sequential(_conv_norm(maps[1], maps[2], 2), _conv_norm(maps[2], maps[2]))
+        self.depth = ReferenceDepth(generator, config.image_px // 4)
         self.register_buffer("crop_grid", pixel_grid(*self.crop_size), persistent=False)
 
     crop_grid: Tensor
@@ -183,12 +261,12 @@ class ReferenceEncoder(nn.Module):
         """The face crop whose top left pixel is `origin` (x, y)."""
         return sample(image_BCHW, self.crop_grid + origin_B2[:, :, None, None])
 
-    def encode_crops(self, crops_B6HW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Editor features at 1/1, 1/2, 1/4 and 1/8 of the crop."""
+    def encode_crops(self, crops_B6HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Editor features at 1/2, 1/4 and 1/8 of the crop."""
         x1 = self.editor_1(crops_B6HW)
         x2 = self.editor_2(x1)
         x4 = self.editor_4(x2)
-        return x1, self.skip_2(x2), self.skip_4(x4), self.editor_8(x4)
+        return self.skip_2(x2) + self.skip_1(x1), self.skip_4(x4), self.editor_8(x4)
 
     def encode_maps(self, primary_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Appearance maps at 1/4, 1/8 and 1/16 of the portrait, for the re-poser."""
@@ -207,7 +285,8 @@ class ReferenceEncoder(nn.Module):
         crops = torch.cat(
             [self.crop(primary_image, crop_origin[:, :2]), self.crop(secondary_image, crop_origin[:, 2:])], 1
         )
-        return (primary_image, crops, *self.encode_crops(crops), *self.encode_maps(primary_image))
+        maps = self.encode_maps(primary_image)
+        return (primary_image, crops, *self.encode_crops(crops), *maps, self.depth(maps))
 
 
 class _DecoderBlock(nn.Module):
@@ -268,14 +347,13 @@ class Editor(nn.Module):
             nn.Linear(256, sum(self.counts)),
         )
         self.flow_4 = nn.Conv2d(quarter, 4, 3, 1, 1)
-        self.flow_2 = nn.Conv2d(half, 4, 3, 1, 1)
-        self.reduce = nn.Conv2d(half, fine, 1)
-        self.head = nn.Conv2d(fine, 9, 3, 1, 1)
+        # flow at half size, and weights and paint at full size: five channels for each of 2 x 2 pixels
+        self.head = nn.Conv2d(half, 4 + 5 * 4, 3, 1, 1)
         last = self.affine[2]
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.weight, 0, 0.02)
         nn.init.zeros_(last.bias)
-        for conv in (self.flow_4, self.flow_2, self.head):
+        for conv in (self.flow_4, self.head):
             nn.init.zeros_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
@@ -288,23 +366,26 @@ class Editor(nn.Module):
         expression_code: Tensor,
         content_code: Tensor,
         crops: Tensor,
-        features: tuple[Tensor, Tensor, Tensor, Tensor],
+        features: tuple[Tensor, Tensor, Tensor],
     ) -> Edit:
         affine = torch.split(self.affine(torch.cat([expression_code, content_code], 1)), self.counts, 1)
-        full, half, quarter, eighth = features
+        half, quarter, eighth = features
         y8 = self.decode_8(eighth, affine[0])
         y4 = self.decode_4(y8, affine[1], quarter)
         y2 = self.decode_2(y4, affine[2], half)
-        flow = _upsample_smooth(self.flow_4(y4)) + self.flow_2(y2)
-        head = self.head(F.relu(_upsample_smooth(self.reduce(y2)) + full))
-        flow = (_upsample_smooth(flow) + head[:, :4] * 0.5) * self.feather
+        flow_2, fine = torch.split(self.head(y2), [4, 20], 1)
+        flow = _upsample_smooth(_upsample_smooth(self.flow_4(y4)) + flow_2) * self.feather
+        flow_1, flow_2 = torch.split(flow, 2, 1)
+        weights, paint = torch.split(F.pixel_shuffle(fine, 2), [2, 3], 1)
+        weights = hard_sigmoid(weights - 1.5) * self.feather
+        secondary_weight, paint_weight = torch.split(weights, 1, 1)
         mean = crops[:, :3].mean((2, 3), keepdim=True)
         return Edit(
-            flow=flow[:, :2],
-            secondary_flow=flow[:, 2:],
-            secondary_weight=torch.sigmoid(head[:, 4:5] - 1) * self.feather,
-            paint=(mean + 0.5 * head[:, 6:9]).clamp(-0.1, 1.1),
-            paint_weight=torch.sigmoid(head[:, 5:6] - 2) * self.feather,
+            flow=flow_1,
+            secondary_flow=flow_2,
+            secondary_weight=secondary_weight,
+            paint=mean + 0.5 * paint,
+            paint_weight=paint_weight,
         )
 
     def compose(self, crops: Tensor, edit: Edit) -> Tensor:
@@ -358,7 +439,7 @@ class Repose(NamedTuple):
     mask: Tensor
     """(B, 1, 256, 256) in [0, 1]."""
     depth_blend_64: Tensor
-    """(B, 2, 64, 64) depth and head/neck blend of the target view."""
+    """(B, 2, 64, 64) depth and head/neck blend of the target view, as carried over from the reference."""
     depth_blend_128: Tensor
     """(B, 2, 128, 128)."""
     position_128: Tensor
@@ -387,14 +468,13 @@ class Reposer(nn.Module):
             nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2 * prior_px**2)
         )
         self.prior_px = prior_px
-        self.depth_32 = nn.Conv2d(widths[2], 2, 3, 1, 1)
         self.depth_64 = nn.Conv2d(widths[3], 2, 3, 1, 1)
         self.depth_128 = nn.Conv2d(widths[4], 4, 3, 1, 1)
         self.warped_32 = nn.Conv2d(maps[1], widths[2], 1)
         self.warped_64 = nn.Conv2d(maps[0], widths[3], 1)
-        self.warped_128 = nn.Conv2d(3, widths[4], 3, 1, 1)
-        self.reduce = nn.Conv2d(widths[4], 8, 1)
-        self.out = nn.Conv2d(8 + 3, 5, 3, 1, 1)
+        self.warped_128 = nn.Conv2d(3, widths[4], 4, 2, 1)
+        # five channels for each of 2 x 2 pixels
+        self.out = nn.Conv2d(widths[4], 5 * 4, 3, 1, 1)
         self.geometry_32 = HeadGeometry(generator, side, side // 8)
         self.geometry_64 = HeadGeometry(generator, side, side // 4)
         self.geometry_128 = HeadGeometry(generator, side, side // 2)
@@ -403,15 +483,18 @@ class Reposer(nn.Module):
             nn.init.normal_(layer.weight, 0, std)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-        for conv in (self.depth_32, self.depth_64, self.depth_128):
+        for conv in (self.depth_64, self.depth_128):
             nn.init.zeros_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
         self.register_buffer("pose_scale", torch.tensor(POSE_SCALE.tolist()), persistent=False)
         self.register_buffer("image_grid", pixel_grid(side, side), persistent=False)
+        self.register_buffer("prefer", torch.tensor([0.0, 1.5])[None, :, None, None], persistent=False)
 
     pose_scale: Tensor
     image_grid: Tensor
+    prefer: Tensor
+    """Where the mask and the share of the warped picture start."""
 
     def set_mean_geometry(self, depth_blend_2HW: Tensor) -> None:
         """Start from the data set's mean depth (less the head's translation z) and blend (2, 32, 32)."""
@@ -424,6 +507,7 @@ class Reposer(nn.Module):
         self,
         edited_B3HW: Tensor,
         maps: tuple[Tensor, Tensor, Tensor],
+        reference_depth: Tensor,
         identity_code: Tensor,
         pose_code: Tensor,
         expression_code: Tensor,
@@ -434,31 +518,42 @@ class Reposer(nn.Module):
         reference_code = reference_pose / self.pose_scale
         codes = torch.cat([identity_code, pose_code, reference_code, expression_code, content_code], 1)
         affine = torch.split(self.affine(codes), self.counts, 1)
-        depth = self.prior(pose_code[:, :6]).reshape(-1, 2, self.prior_px, self.prior_px)
-        depth = depth + F.pad(target_pose[:, 5:6], (0, 1))[:, :, None, None]
+        guess = self.prior(pose_code[:, :6]).reshape(-1, 2, self.prior_px, self.prior_px)
+        guess = guess + F.pad(target_pose[:, 5:6], (0, 1))[:, :, None, None]
+        known = reference_depth + F.pad(reference_pose[:, 5:6], (0, 1))[:, :, None, None]
+        poses = target_pose, reference_pose
+        depth_32 = self._carried_over(self.geometry_32, guess, known, poses)
+        depth_64 = self._carried_over(self.geometry_64, _upsample_smooth(depth_32), known, poses)
         map_4, map_8, map_16 = maps
         x = self.constant + F.avg_pool2d(self.enter(map_16), 2)
         for block, values in zip(self.blocks[:3], affine[:3], strict=True):
             x = block(x, values)
-        depth = depth + self.depth_32(x) * 0.2
-        x = x + self.warped_32(sample(map_8, self.geometry_32(depth, target_pose, reference_pose) / 8))
+        x = x + self.warped_32(sample(map_8, self.geometry_32(depth_32, *poses) / 8))
         x = self.blocks[3](x, affine[3])
-        depth_64 = _upsample_smooth(depth) + self.depth_64(x) * 0.2
-        x = x + self.warped_64(sample(map_4, self.geometry_64(depth_64, target_pose, reference_pose) / 4))
+        refined_64 = depth_64 + self.depth_64(x) * 0.2
+        x = x + self.warped_64(sample(map_4, self.geometry_64(refined_64, *poses) / 4))
         x = self.blocks[4](x, affine[4])
         refine = self.depth_128(x)
-        depth_128 = _upsample_smooth(depth_64) + refine[:, :2] * 0.1
-        position = self.geometry_128(depth_128, target_pose, reference_pose) + refine[:, 2:]
+        depth_128 = _upsample_smooth(refined_64) + refine[:, :2] * 0.1
+        position = self.geometry_128(depth_128, *poses) + refine[:, 2:]
         flow = position - self.geometry_128.grid
         warped = sample(edited_B3HW, self.image_grid + _upsample_smooth(flow))
         shift, scale = affine[-1].chunk(2, 1)
-        x = adain_relu(x + self.warped_128(F.avg_pool2d(warped, 2)), scale + 1, shift)
-        out = self.out(torch.cat([_upsample_smooth(self.reduce(x)), warped], 1))
-        mask = torch.sigmoid(out[:, 3:4] * 2)
-        keep = torch.sigmoid(out[:, 4:] + 2)
-        painted = torch.tanh(out[:, :3]) * 0.75 + 0.5
+        x = adain_relu(x + self.warped_128(warped), scale + 1, shift)
+        weights, paint = torch.split(F.pixel_shuffle(self.out(x), 2), [2, 3], 1)
+        mask, keep = torch.split(hard_sigmoid(weights + self.prefer), 1, 1)
+        painted = paint + 0.5
         rgb = painted + keep * (warped - painted)
         return Repose(rgb * mask, mask, depth_64, depth_128, position)
+
+    @staticmethod
+    def _carried_over(
+        geometry: HeadGeometry, guess: Tensor, reference_depth: Tensor, poses: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """A guess of the target's depth and blend, mended by the reference's: one fixed-point step."""
+        position = geometry(guess, *poses)
+        found = sample(reference_depth, position * (reference_depth.shape[3] / geometry.image_px))
+        return geometry.carry_over(position, found, *poses)
 
 
 class EditReposeGenerator(nn.Module):
@@ -485,7 +580,7 @@ class EditReposeGenerator(nn.Module):
     ) -> Tensor:
         """The portrait (B, 3, 256, 256) with the face of the codes, at the reference's pose."""
         primary, crops = state[0], state[1]
-        edit = self.editor(expression_code, content_code, crops, state[2:6])
+        edit = self.editor(expression_code, content_code, crops, state[2:5])
         change = self.editor.compose(crops, edit) - crops[:, :3]
         return self.paste(primary, change, crop_origin[:, :2])
 
@@ -506,7 +601,8 @@ class EditReposeGenerator(nn.Module):
         edited = self.edit(expression_code, content_code, crop_origin, state)
         result = self.reposer(
             edited,
-            (state[6], state[7], state[8]),
+            (state[5], state[6], state[7]),
+            state[8],
             identity_code,
             pose_code,
             expression_code,

@@ -380,16 +380,23 @@ def mouth_crop(
     steadier one (RunningEyeDistance). The square is moved inside the crop where it would leave it.
     """
     half = 0.5 * side_in_eye_distances * (eye_distance_px or eye_distance(landmarks_68))
-    height, width = crop_HWC.shape[:2]
-    centre = landmarks_68[MOUTH].mean(axis=0).astype(np.float64)
-    farthest = np.array([width, height]) - half - 0.5
-    centre = np.clip(centre, half - 0.5, np.maximum(farthest, half - 0.5))
     turn_deg = rotation_deg - (eye_line_deg(landmarks_68) if derotate else 0.0)
-    matrix = _turned_about(centre, (size_px - 1) / 2.0, turn_deg, size_px / (2.0 * half))
+    matrix = mouth_window(landmarks_68, crop_HWC.shape[:2], size_px, half, turn_deg)
     mouth = cv2.warpAffine(
         crop_HWC, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(mouth, dtype=np.uint8)
+
+
+def mouth_window(
+    landmarks_68: Points, image_hw: Sequence[int], size_px: int, half_px: float, turn_deg: float
+) -> Affine:
+    """Image -> window of size_px about the lips, reaching half_px to each side, inside the image."""
+    height, width = image_hw
+    centre = landmarks_68[MOUTH].mean(axis=0).astype(np.float64)
+    farthest = np.array([width, height]) - half_px - 0.5
+    centre = np.clip(centre, half_px - 0.5, np.maximum(farthest, half_px - 0.5))
+    return _turned_about(centre, (size_px - 1) / 2.0, turn_deg, size_px / (2.0 * half_px))
 
 
 def eye_line_deg(landmarks_68: Points) -> float:
@@ -427,12 +434,16 @@ def _zoomed_on_face(
     crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float
 ) -> tuple[Image, Points]:
     """The face window and its landmarks, both at size_px."""
-    _, down = _face_axes(landmarks_68)
-    centre = landmarks_68[RIGID_POINTS].mean(axis=0) + FACE_WINDOW_DROP * eye_distance(landmarks_68) * down
-    scale = face_zoom * size_px / crop_HWC.shape[0]
-    matrix = _turned_about(centre, (size_px - 1) / 2.0, -eye_line_deg(landmarks_68), scale)
+    matrix = face_window(landmarks_68, size_px, face_zoom * size_px / crop_HWC.shape[0])
     window = cv2.warpAffine(crop_HWC, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR)
     return np.asarray(window, dtype=np.uint8), transform_points(landmarks_68, matrix)
+
+
+def face_window(landmarks_68: Points, size_px: int, scale: float) -> Affine:
+    """Image -> window of size_px about nose and eyes, the eye line level."""
+    _, down = _face_axes(landmarks_68)
+    centre = landmarks_68[RIGID_POINTS].mean(axis=0) + FACE_WINDOW_DROP * eye_distance(landmarks_68) * down
+    return _turned_about(centre, (size_px - 1) / 2.0, -eye_line_deg(landmarks_68), scale)
 
 
 def _face_axes(landmarks_68: Points) -> tuple[Points, Points]:

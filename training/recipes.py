@@ -38,6 +38,8 @@ class TrainConfig:
     """How often the second reference is withheld, so that one photo still works."""
     real_share: float = 0.4
     """Share of pseudo-labelled real frames in an image encoder's batches, where they are given."""
+    feature_weight: float = 0.0
+    """Of the perceptual loss through our own mouth and expression encoders, in the joint stage."""
     mouth_weight: float = 6.0
     eye_weight: float = 4.0
 
@@ -71,6 +73,7 @@ def joint() -> TrainConfig:
         learning_rate=5e-4,
         hold_share=0.1,
         pose_noise=0.05,
+        feature_weight=0.15,
         mouth_weight=12.0,
         eye_weight=8.0,
     )

@@ -9,6 +9,7 @@ from gcavt.edit_repose import (
     EditReposeGenerator,
     HeadGeometry,
     adain_relu,
+    hard_sigmoid,
     pixel_grid,
     rotation_matrix,
     sample,
@@ -18,7 +19,10 @@ from gcavt.edit_repose_shapes import reference_state_shapes
 
 def small_config() -> GcavtConfig:
     generator = EditReposeGeneratorConfig(
-        editor_channels=(4, 4, 6, 8), reference_channels=(4, 6, 8), reposer_channels=(8, 8, 8, 6, 4)
+        editor_channels=(4, 4, 6, 8),
+        reference_channels=(4, 6, 8),
+        depth_channels=(8, 6, 4),
+        reposer_channels=(8, 8, 8, 6, 4),
     )
     return replace(GcavtConfig.lite(), generator=generator)
 
@@ -91,6 +95,46 @@ def test_equal_poses_leave_every_pixel_in_place() -> None:
     exact = geometry(depth_blend, pose, pose)
     torch.testing.assert_close(exact, geometry.grid.expand(2, -1, -1, -1), atol=2e-3, rtol=0)
     assert (position - geometry.grid).abs().max() < 12
+
+
+def test_depth_found_in_the_reference_is_carried_over_to_the_target() -> None:
+    geometry = HeadGeometry(EditReposeGeneratorConfig(), 256, 64)
+    truth = torch.stack([torch.rand(1, 64, 64), torch.ones(1, 64, 64)], 1)
+    target = torch.tensor([[4.0, 18.0, -3.0, 0.1, 0.0, 0.2]])
+    reference = torch.tensor([[-2.0, -6.0, 1.0, 0.0, 0.05, -0.1]])
+    position = geometry(truth, target, reference)
+    # what the reference shows at those positions: the same points in the reference's own pose
+    found = geometry.carry_over(geometry.grid, truth, reference, target)
+    torch.testing.assert_close(
+        geometry.carry_over(position, found, target, reference), truth, atol=1e-3, rtol=0
+    )
+
+
+def test_fixed_point_steps_lead_from_a_flat_guess_to_the_targets_depth() -> None:
+    geometry = HeadGeometry(EditReposeGeneratorConfig(), 256, 64)
+    across, down = (geometry.grid[:, i : i + 1] / 128 - 1 for i in range(2))
+    bowl = 0.8 - across**2 - down**2
+    known = torch.cat([bowl, torch.ones_like(bowl)], 1)
+    target, reference = torch.tensor([[0.0, 12.0, 0, 0, 0, 0]]), torch.zeros(1, 6)
+    depth = torch.cat([torch.full_like(bowl, 0.3), torch.ones_like(bowl)], 1)
+    changes = []
+    for _ in range(4):
+        position = geometry(depth, target, reference)
+        nearer = geometry.carry_over(position, sample(known, position / 4), target, reference)
+        changes.append((nearer - depth)[:, :, 12:52, 12:52].abs().mean())
+        depth = nearer
+    assert changes[1] < 0.5 * changes[0]
+    assert changes[3] < 0.1 * changes[0]
+
+
+def test_a_hard_sigmoid_lets_gradient_through_only_towards_its_ramp() -> None:
+    x = torch.tensor([-5.0, 0.0, 5.0], requires_grad=True)
+    y = hard_sigmoid(x)
+    torch.testing.assert_close(y, torch.tensor([0.0, 0.5, 1.0]))
+    (outwards,) = torch.autograd.grad(y, x, torch.tensor([1.0, 1.0, -1.0]), retain_graph=True)
+    (inwards,) = torch.autograd.grad(y, x, torch.tensor([-1.0, 1.0, 1.0]))
+    assert outwards.tolist() == [0.0, 0.25, 0.0]
+    assert inwards.tolist() == [-0.25, 0.25, 0.25]
 
 
 def test_moving_the_head_nearer_magnifies_about_the_optical_axis() -> None:

@@ -62,5 +62,6 @@ def start_from_mean_geometry(model: Gcavt, triples: Triples, every: int = 11) ->
         for values, fallback in ((depth, 0.3), (blend, 0.8))
     ]
     mean = torch.from_numpy(np.stack(means).astype(np.float32))[None]
-    reposer = cast(EditReposeGenerator, model.generator).reposer
-    reposer.set_mean_geometry(F.adaptive_avg_pool2d(mean, reposer.prior_px)[0])
+    generator = cast(EditReposeGenerator, model.generator)
+    generator.reference_encoder.depth.set_mean(mean[0])
+    generator.reposer.set_mean_geometry(F.adaptive_avg_pool2d(mean, generator.reposer.prior_px)[0])

@@ -16,6 +16,7 @@ from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose import EditReposeGenerator, Repose
 from gcavt.model import Gcavt
 from training.datasets.triples import NO_DEPTH, Triples
+from training.objectives.feature_loss import FeatureLoss
 from training.objectives.image_losses import (
     box_mask,
     eye_boxes,
@@ -110,7 +111,7 @@ class EditorStage(EditReposeStage):
         generator = _generator(model)
         encoder = generator.reference_encoder
         editors = (encoder.editor_1, encoder.editor_2, encoder.editor_4, encoder.editor_8)
-        return (generator.editor, *editors, encoder.skip_2, encoder.skip_4)
+        return (generator.editor, *editors, encoder.skip_1, encoder.skip_2, encoder.skip_4)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
         batch = super().draw(rng, batch_size)
@@ -170,7 +171,7 @@ class ReposerStage(EditReposeStage):
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         generator = _generator(model)
         encoder = generator.reference_encoder
-        maps = (encoder.map_4, encoder.map_8, encoder.map_16)
+        maps = (encoder.map_4, encoder.map_8, encoder.map_16, encoder.depth)
         return (generator.reposer, *maps, cast(Gcavt, model).identity_encoder)
 
     def batch(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
@@ -185,6 +186,7 @@ class ReposerStage(EditReposeStage):
             ],
             "pose_code": torch.from_numpy(code_space.pose_code(self.triples.pose(index))),
             "depth_blend": torch.from_numpy(np.stack([depth, blend], 1)),
+            "target_landmarks": landmarks,
             "target_mouth": box_mask(mouth_boxes(landmarks), 256, 256),
             "target_eyes": box_mask(eye_boxes(landmarks), 256, 256),
         }
@@ -210,7 +212,8 @@ class ReposerStage(EditReposeStage):
         portrait = F.interpolate(batch["primary"], size=(self.identity_px,) * 2, mode="area")
         identity_code = joined.identity_encoder(portrait)
         maps = generator.reference_encoder.encode_maps(batch["primary"])
-        result = generator.reposer(edited, maps, identity_code, pose_code, *codes, reference_pose)
+        depth = generator.reference_encoder.depth(maps)
+        result = generator.reposer(edited, maps, depth, identity_code, pose_code, *codes, reference_pose)
         return result, pose_code, reference_pose
 
     def image_and_geometry_loss(
@@ -277,7 +280,12 @@ class ReposerStage(EditReposeStage):
 
 
 class JointStage(ReposerStage):
-    """Editor and re-poser together: what is shipped is what is trained."""
+    """Editor and re-poser together: what is shipped is what is trained.
+
+    The feature loss looks through the encoders that the run was started with, so these are trained before.
+    """
+
+    features: FeatureLoss | None = None
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         return (_generator(model), cast(Gcavt, model).identity_encoder)
@@ -300,7 +308,14 @@ class JointStage(ReposerStage):
         )
         result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
         loss, figures = self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
-        return loss + edit_loss, figures | {"edit": float(edit_loss.detach())}
+        figures |= {"edit": float(edit_loss.detach())}
+        if self.config.feature_weight:
+            if self.features is None:
+                self.features = FeatureLoss(cast(Gcavt, model))
+            feature_loss = self.features(result.image, batch["target"], batch["target_landmarks"])
+            loss = loss + self.config.feature_weight * feature_loss
+            figures |= {"features": float(feature_loss.detach())}
+        return loss + edit_loss, figures
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         generator = _generator(model)

@@ -139,7 +139,7 @@ class ImageEncoderStage:
         code: Tensor = encoder(batch["image"])
         if self.encoder == "pose":
             gap = (code - batch["code"])[:, :6]
-            # what a person's look makes wrong is the same in both frames of a pair; their motion must be right
+            # what a person's look makes wrong is the same in both frames; their motion must be right
             motion = gap[0::2] - gap[1::2]
             error = (gap**2).mean() + (motion**2).mean() + 0.1 * (code[:, 6:] ** 2).mean()
         else:
