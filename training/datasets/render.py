@@ -1,12 +1,17 @@
 """Renders the counterfactual triples of `training.datasets.triples`, in parallel processes.
 
+`python -m training.datasets.render --out DIR [--identities N]`
+
 Each identity is placed so that its neutral, frontal face fills the frame as the face crop would cut it
 (box x 1.8): what the networks see in training is framed like what they get live.
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,3 +209,20 @@ def render_triples(folder: Path, counts: TripleCounts, parts: int) -> None:
     failed = [w.exitcode for w in workers if w.exitcode]
     if failed:
         raise RuntimeError(f"{len(failed)} of {parts} rendering processes failed (exit code {failed[0]})")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Render counterfactual triples of people who do not exist.")
+    parser.add_argument("--out", type=Path, required=True, help="folder; finished parts in it are kept")
+    parser.add_argument("--identities", type=int, default=252, help="how many people (default %(default)s)")
+    parser.add_argument("--references", type=int, default=2, help="references each (default %(default)s)")
+    parser.add_argument("--triples", type=int, default=20, help="triples per reference (default %(default)s)")
+    parser.add_argument("--parts", type=int, default=os.cpu_count() or 1, help="processes (default: cores)")
+    args = parser.parse_args()
+    counts = TripleCounts(identities=args.identities, references=args.references, triples=args.triples)
+    render_triples(args.out, counts, args.parts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
