@@ -221,7 +221,8 @@ class ReferenceDepth(nn.Module):
         map_4, map_8, map_16 = maps
         x = self.conv_8(torch.cat([_upsample(self.conv_16(map_16)), map_8], 1))
         x = self.conv_4(torch.cat([_upsample(x), map_4], 1))
-        return self.mean + 0.2 * self.out(x)
+        depth_blend: Tensor = self.mean + 0.2 * self.out(x)
+        return depth_blend
 
 
 class ReferenceEncoder(nn.Module):

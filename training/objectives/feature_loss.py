@@ -87,14 +87,16 @@ def window_positions(window_from_image_B23: NDArray[np.float32], size_px: int) -
     matrix = torch.from_numpy(window_from_image_B23).double()
     inverse = torch.linalg.inv(matrix[:, :, :2])
     inside = pixel_grid(size_px, size_px).double().reshape(1, 2, -1) - 0.5
-    position = inverse @ (inside - matrix[:, :, 2:]) + 0.5
+    position: Tensor = inverse @ (inside - matrix[:, :, 2:]) + 0.5
     return position.reshape(-1, 2, size_px, size_px).float()
 
 
 def _features(backbone: nn.Module, image: Tensor) -> Iterable[Tensor]:
     assert isinstance(backbone, ResNetSE34)
     x = backbone.stem(image)
-    for number, block in enumerate(backbone.stages[: _TAPS[-1] + 1]):
+    for number, block in enumerate(backbone.stages.children()):
         x = block(x)
         if number in _TAPS:
             yield x
+        if number == _TAPS[-1]:
+            return
