@@ -28,6 +28,8 @@ class MobileNetEncoderConfig:
 
     input_px: int = 256
     dropout: float = 0.2
+    pooling: Literal["average", "spatial"] = "average"
+    """`spatial` keeps every position: for inputs in which the head always lies at about the same place."""
     normalise: bool = False
     """L2-normalise the code and multiply it by the square root of its length."""
     face_zoom: float = 1.0
@@ -40,8 +42,8 @@ class ResNetSEEncoderConfig:
 
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     stem: Literal["conv3x3", "conv7x7_stride2"] = "conv3x3"
-    pooling: Literal["attention", "average"] = "average"
-    """`attention` pools over the time axis (SAP), `average` over both."""
+    pooling: Literal["attention", "average", "spatial"] = "average"
+    """`attention` pools over the time axis (SAP), `average` over both, `spatial` keeps every position."""
     normalise: bool = True
     """L2-normalise the code and multiply it by 16, so that both content encoders drive one generator."""
 
@@ -150,9 +152,11 @@ class GcavtConfig:
             identity=IdentityEncoderConfig(
                 blocks=(1, 1, 2, 1), cardinality=8, base_width=4, stem_channels=32, input_px=128
             ),
-            pose=MobileNetEncoderConfig(input_px=128, dropout=0.0),
-            expression=FaceEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2"),
-            content=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2"),
+            pose=MobileNetEncoderConfig(input_px=128, dropout=0.0, pooling="spatial"),
+            expression=FaceEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial"),
+            content=ResNetSEEncoderConfig(
+                widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial"
+            ),
             audio=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), pooling="attention"),
             generator=EditReposeGeneratorConfig(),
         )

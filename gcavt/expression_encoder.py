@@ -23,7 +23,12 @@ class ExpressionEncoder(nn.Module):
 def _backbone(config: GcavtConfig) -> nn.Module:
     expression = config.expression
     if not isinstance(expression, FaceEncoderConfig):
-        return MobileNetV2(output_dim=config.expression_dim, dropout=expression.dropout)
+        return MobileNetV2(
+            output_dim=config.expression_dim,
+            dropout=expression.dropout,
+            input_px=expression.input_px,
+            pooling=expression.pooling,
+        )
     return ResNetSE34(
         input_channels=3,
         input_rows=expression.input_px,

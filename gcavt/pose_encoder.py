@@ -10,7 +10,12 @@ from gcavt.config import GcavtConfig
 class PoseEncoder(nn.Module):
     def __init__(self, config: GcavtConfig) -> None:
         super().__init__()
-        self.backbone = MobileNetV2(output_dim=config.pose_dim, dropout=config.pose.dropout)
+        self.backbone = MobileNetV2(
+            output_dim=config.pose_dim,
+            dropout=config.pose.dropout,
+            input_px=config.pose.input_px,
+            pooling=config.pose.pooling,
+        )
         self.is_normalised = config.pose.normalise
 
     def forward(self, pose_image: Tensor) -> Tensor:

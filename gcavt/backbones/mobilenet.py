@@ -1,6 +1,11 @@
 """MobileNetV2 of width 1.0 (Sandler et al. 2018) with a linear head."""
 
+import math
+from typing import Literal
+
 from torch import Tensor, nn
+
+from gcavt.backbones.pooling import MeanPooling, SpatialPooling
 
 # expansion, channels, blocks, stride of the first block (the paper's Table 2)
 STAGES = (
@@ -14,6 +19,8 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
+TOTAL_STRIDE = 32
+SPATIAL_CHANNELS = 48
 
 
 def _conv_norm_relu6(
@@ -46,9 +53,16 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Images (B, 3, H, W) to vectors (B, output_dim)."""
+    """Images (B, 3, H, W) to vectors (B, output_dim); with spatial pooling squares of `input_px` only."""
 
-    def __init__(self, *, output_dim: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        output_dim: int,
+        dropout: float,
+        input_px: int,
+        pooling: Literal["average", "spatial"] = "average",
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(_conv_norm_relu6(3, STEM_CHANNELS, 3, stride=2))
         channels = STEM_CHANNELS
@@ -60,8 +74,13 @@ class MobileNetV2(nn.Module):
                 )
                 channels = channels_out
         self.features.append(_conv_norm_relu6(channels, LAST_CHANNELS, 1))
+        self.pooling: nn.Module = MeanPooling()
+        width = LAST_CHANNELS
+        if pooling == "spatial":
+            self.pooling = SpatialPooling(LAST_CHANNELS, SPATIAL_CHANNELS)
+            width = SPATIAL_CHANNELS * math.ceil(input_px / TOTAL_STRIDE) ** 2
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(LAST_CHANNELS, output_dim)
+        self.head = nn.Linear(width, output_dim)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -72,6 +91,5 @@ class MobileNetV2(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        pooled: Tensor = self.features(image_BCHW).mean((2, 3))
-        vector: Tensor = self.head(self.dropout(pooled))
+        vector: Tensor = self.head(self.dropout(self.pooling(self.features(image_BCHW))))
         return vector

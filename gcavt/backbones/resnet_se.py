@@ -9,9 +9,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gcavt.backbones.pooling import MeanPooling, SpatialPooling
+
 BLOCKS = (3, 4, 6, 3)
 SQUEEZE = 8
 ATTENTION_CHANNELS = 128
+SPATIAL_CHANNELS = 32
 
 
 class SqueezeExcite(nn.Module):
@@ -70,8 +73,8 @@ class AttentivePooling(nn.Module):
 class ResNetSE34(nn.Module):
     """Maps (B, input_channels, input_rows, any width) to vectors (B, output_dim).
 
-    With attentive pooling the number of rows (mel bands) is fixed by `input_rows`; with average
-    pooling any size will do.
+    With attentive pooling the number of rows (mel bands) is fixed by `input_rows`, with spatial pooling the
+    input is a square of `input_rows`; with average pooling any size will do.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class ResNetSE34(nn.Module):
         output_dim: int,
         widths: tuple[int, int, int, int],
         stem: Literal["conv3x3", "conv7x7_stride2"],
-        pooling: Literal["attention", "average"],
+        pooling: Literal["attention", "average", "spatial"],
     ) -> None:
         super().__init__()
         self.stem = _stem(stem, input_channels, widths[0])
@@ -93,19 +96,21 @@ class ResNetSE34(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 self.stages.append(SEBlock(channels, channels_out, stride=stride))
                 channels = channels_out
-        self.pooling: AttentivePooling | None = None
+        self.pooling: nn.Module = MeanPooling()
+        rows = _rows_after_strides(input_rows, halvings=4 if stem == "conv7x7_stride2" else 3)
         if pooling == "attention":
-            channels *= _rows_after_strides(input_rows, halvings=4 if stem == "conv7x7_stride2" else 3)
+            channels *= rows
             self.pooling = AttentivePooling(channels)
+        elif pooling == "spatial":
+            self.pooling = SpatialPooling(channels, SPATIAL_CHANNELS)
+            channels = SPATIAL_CHANNELS * rows**2
         self.head = nn.Linear(channels, output_dim)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        y: Tensor = self.stages(self.stem(x_BCHW))
-        pooled = y.mean((2, 3)) if self.pooling is None else self.pooling(y)
-        vector: Tensor = self.head(pooled)
+        vector: Tensor = self.head(self.pooling(self.stages(self.stem(x_BCHW))))
         return vector
 
 
