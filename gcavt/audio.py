@@ -131,7 +131,8 @@ class LevelTracker:
     """How loud the speaker is, followed slowly: what the whole-file RMS is to a recording, for live sound.
 
     Only hops that stand out of the background count, so pauses do not raise the gain. It starts at the
-    normal level, which the first words soon outweigh.
+    normal level, from which the first words lead away: it and what was heard are mixed in decibels, so that a
+    voice 30 dB quieter is known as soon as a louder one.
     """
 
     TIME_CONSTANT_S = 3.0
@@ -142,18 +143,22 @@ class LevelTracker:
     SPEECH_MIN_RMS = 2e-3
     NOISE_RISE_PER_S = 10.0
     """The background estimate falls at once and rises by this power ratio a second (10 dB)."""
-    MAX_GAIN_DB = 12.0
+    MAX_GAIN_DB = 20.0
 
     def __init__(self, start_rms: float = TARGET_RMS) -> None:
+        self._start_rms = start_rms
         self._power = start_rms**2
         self._noise_power = math.inf
         self._speech_hops = 0
 
     @property
     def level_rms(self) -> float:
-        """The tracked level, kept where the gain to the normal level is within 12 dB either way."""
+        """The tracked level, kept where the gain to the normal level is within 20 dB either way."""
         limit = math.pow(10.0, self.MAX_GAIN_DB / 20.0)
-        return min(max(math.sqrt(self._power), TARGET_RMS / limit), TARGET_RMS * limit)
+        heard_s = self._speech_hops * HOP_SAMPLES / SAMPLE_RATE
+        share = heard_s / (heard_s + self.PRIOR_S)
+        level = math.pow(self._start_rms, 1 - share) * math.pow(self._power, share / 2)
+        return min(max(level, TARGET_RMS / limit), TARGET_RMS * limit)
 
     def update(self, hop: Samples) -> None:
         """Hear the next 10 ms (160 samples)."""
@@ -164,8 +169,8 @@ class LevelTracker:
         if power <= self._noise_power * self.SPEECH_OVER_NOISE:
             return
         self._speech_hops += 1
-        heard_s = self.PRIOR_S + self._speech_hops * hop_s
-        self._power += (power - self._power) * hop_s / min(heard_s, self.TIME_CONSTANT_S)
+        # the mean of all speech so far, later an exponential one; the first hop replaces the start
+        self._power += (power - self._power) * hop_s / min(self._speech_hops * hop_s, self.TIME_CONSTANT_S)
 
 
 class StreamingMel:
