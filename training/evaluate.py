@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,19 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(1)
     try:
         with opened(args.model, backend=args.backend) as actor:
-            figures = evaluate(actor, held_out, args.clips, settings, args.out)
+            for figures in evaluate(actor, held_out, args.clips, settings, args.out):
+                report = _write(args.out, {"model": args.model, **figures})
     except CheckpointError as error:
         raise BundleError(str(error)) from error
-    figures = {"model": args.model, **figures}
-    (args.out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
-    report = markdown(figures)
-    (args.out / "evaluation.md").write_text(report)
     tqdm.write(report)
     return 0
+
+
+def _write(out: Path, figures: dict[str, Any]) -> str:
+    (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
+    report = markdown(figures)
+    (out / "evaluation.md").write_text(report)
+    return report
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -102,34 +106,26 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def evaluate(
     actor: Actor, held_out: HeldOut, clips: Sequence[Path], settings: Settings, out: Path
-) -> dict[str, Any]:
-    """All figures; contact sheets go to `out`."""
+) -> Iterator[dict[str, Any]]:
+    """All figures so far, after each part; contact sheets go to `out`."""
+    people = ", ".join(map(str, held_out.identities))
+    figures: dict[str, Any] = {
+        "facts": {"inference": actor.provider, "people held out": people, "clips": len(clips)},
+        "settings": {**asdict(settings), "people": len(held_out.identities)},
+    }
     with FaceReader() as reader:
-        rendered, rows = evaluate_modes(actor, held_out, reader, settings.frames)
+        figures["rendered"], rows = evaluate_modes(actor, held_out, reader, settings.frames)
         _write_png(out / "identities.png", identities_sheet(rows[:SHEET_ROWS]))
-        control = evaluate_control(actor, held_out, reader, settings.control)
+        yield figures
+        figures["control"] = evaluate_control(actor, held_out, reader, settings.control)
     _write_png(out / "control.png", control_sheet(actor, held_out))
+    yield figures
     film = evaluate_performance(actor, held_out, settings.seconds)
     _write_png(out / "sound.png", sound_strip(film))
-    figures: dict[str, Any] = {
-        "facts": {
-            "inference": actor.provider,
-            "people held out": ", ".join(map(str, held_out.identities)),
-            "clips": len(clips),
-        },
-        "settings": {
-            "frames": settings.frames,
-            "control": settings.control,
-            "seconds": settings.seconds,
-            "people": len(held_out.identities),
-        },
-        "rendered": rendered,
-        "control": control,
-        "performance": film.figures,
-    }
+    figures["performance"] = film.figures
+    yield figures
     if clips:
-        figures |= _clip_figures(actor, held_out, clips, out)
-    return figures
+        yield figures | _clip_figures(actor, held_out, clips, out)
 
 
 def _clip_figures(actor: Actor, held_out: HeldOut, clips: Sequence[Path], out: Path) -> dict[str, Any]:

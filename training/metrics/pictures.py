@@ -5,9 +5,9 @@ Pictures are RGB uint8 (H, W, 3); a mask is boolean (H, W).
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -22,17 +22,19 @@ def ssim_map(image: Image, target: Image) -> NDArray[np.float32]:
     Gaussian window of 11 px, sigma 1.5, population covariance, K1 = .01, K2 = .03, data range 255.
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity".
     """
-    _, values = structural_similarity(
-        image,
-        target,
-        channel_axis=2,
-        data_range=255,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        full=True,
-    )
-    return np.asarray(values.mean(2), np.float32)
+    x, y = image.astype(np.float64), target.astype(np.float64)
+    mean_x, mean_y = _blur(x), _blur(y)
+    variance_x, variance_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
+    covariance = _blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    below = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    return np.asarray((above / below).mean(2), np.float32)
+
+
+def _blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    size = 2 * SSIM_BORDER_PX + 1
+    return np.asarray(cv2.GaussianBlur(image, (size, size), 1.5, borderType=cv2.BORDER_REFLECT))
 
 
 def psnr_db(image: Image, target: Image, mask: Mask | None = None) -> float:

@@ -49,28 +49,34 @@ def evaluate_modes(
     for number, index in enumerate(tqdm(held_out.sample(count, seed=0), desc="held-out people")):
         state = held_out.state(actor, index)
         row = SheetRow(held_out.reference(index))
-        for mode in MODES:
-            codes, target = _driven(mode, actor, held_out, index, number, rng)
+        target = held_out.shown(index)
+        read_target = reader.read(target.image)
+        exact = held_out.acting(index).codes
+        for mode, codes in _self_driven(actor, held_out, index, exact, rng).items():
             picture = actor.draw(state, codes)
-            figures[mode].append(_figures(picture, target, reader))
+            figures[mode].append(_figures(picture, target, reader.read(picture), read_target))
             row.pictures.update({f"{mode} target": target.image, mode: picture})
+        codes, target = _cross_driven(actor, held_out, index, number, rng)
+        picture = actor.draw(state, codes)
+        figures["cross"].append(_figures(picture, target, reader.read(picture), reader.read(target.image)))
+        row.pictures.update({"cross target": target.image, "cross": picture})
         rows.append(row)
-    return {mode: _means(values) for mode, values in figures.items()}, rows
+    return {mode: _means(figures[mode]) for mode in MODES}, rows
 
 
-def _driven(
-    mode: str, actor: Actor, held_out: HeldOut, index: int, number: int, rng: np.random.Generator
+def _self_driven(
+    actor: Actor, held_out: HeldOut, index: int, exact: DrivingCodes, rng: np.random.Generator
+) -> dict[str, DrivingCodes]:
+    """The codes of all modes whose target is the triple's own."""
+    read = actor.codes(held_out.driving_frame(index, rng), held_out.shown(index).landmarks_68)
+    only = {f"{d} only": exact._replace(**{CODE_OF[d]: getattr(read, CODE_OF[d])}) for d in DRIVERS}
+    return {"exact": exact, "self": read, **only}
+
+
+def _cross_driven(
+    actor: Actor, held_out: HeldOut, index: int, number: int, rng: np.random.Generator
 ) -> tuple[DrivingCodes, Shown]:
-    """The codes of one mode, and the picture they should give."""
-    target = held_out.shown(index)
-    if mode == "exact":
-        return held_out.acting(index).codes, target
-    if mode != "cross":
-        read = actor.codes(held_out.driving_frame(index, rng), target.landmarks_68)
-        if mode == "self":
-            return read, target
-        code = CODE_OF[mode.removesuffix(" only")]
-        return held_out.acting(index).codes._replace(**{code: getattr(read, code)}), target
+    """The codes of three other people's frames, and the exact render of the mixture."""
     acting = held_out.acting(index)
     codes = {}
     for step, driver in enumerate(DRIVERS):
@@ -81,17 +87,13 @@ def _driven(
     return DrivingCodes(**codes), held_out.render(held_out.identity_of(index), acting)
 
 
-def _figures(picture: Image, target: Shown, reader: FaceReader) -> Figures:
-    figures = picture_figures(picture, target.image, target.figure, target.mouth, target.eyes)
-    ours, exact = reader.read(picture), reader.read(target.image)
-    return figures | _landmark_figures(ours, exact, target.landmarks_68)
-
-
-def _landmark_figures(ours: Face | None, exact: Face | None, true_68: NDArray[np.float32]) -> Figures:
+def _figures(picture: Image, target: Shown, ours: Face | None, exact: Face | None) -> Figures:
+    """Nearness of a picture; `ours` and `exact` are readings of picture and target."""
     nothing = float("nan")
     return {
-        "landmark_px": landmark_error_px(ours.landmarks_68, true_68) if ours else nothing,
-        "tool_landmark_px": landmark_error_px(exact.landmarks_68, true_68) if exact else nothing,
+        **picture_figures(picture, target.image, target.figure, target.mouth, target.eyes),
+        "landmark_px": landmark_error_px(ours.landmarks_68, target.landmarks_68) if ours else nothing,
+        "tool_landmark_px": landmark_error_px(exact.landmarks_68, target.landmarks_68) if exact else nothing,
         "landmark_to_reading_px": (
             landmark_error_px(ours.landmarks_68, exact.landmarks_68) if ours and exact else nothing
         ),
@@ -223,11 +225,11 @@ def _summary(tally: _Tally) -> dict[str, Any]:
         values = np.array(tally.follows[driver] or [(np.nan,) * 3])
         response[driver] = dict(zip(("response", "cosine", "size"), map(float, values.mean(0)), strict=True))
         response[driver]["samples"] = len(tally.follows[driver])
-        own_reading = _ratio(tally.readings[driver, driver])
-        response[driver]["response_read"] = own_reading
+        response[driver]["response_read"] = _ratio(tally.readings[driver, driver])
+        own_reading = _or_nan(response[driver]["response_read"])
         others = [factor for factor in DRIVERS if factor != driver]
         leaks = {factor: mean_leak(tally.leaks[driver, factor]) for factor in others}
-        own = response[driver]["response"]
+        own = _or_nan(response[driver]["response"])
         pictures[driver] = {factor: leaks[factor][0] / own for factor in others}
         signed[driver] = {factor: leaks[factor][1] / own for factor in others}
         readings[driver] = {factor: _ratio(tally.readings[driver, factor]) / own_reading for factor in others}
@@ -237,6 +239,11 @@ def _summary(tally: _Tally) -> dict[str, Any]:
         "leakage_pictures_signed": signed,
         "leakage_readings": readings,
     }
+
+
+def _or_nan(response: float) -> float:
+    """Leakage relative to a driver that moves nothing, or the wrong way, means nothing."""
+    return response if response > 0 else float("nan")
 
 
 def _ratio(pairs: list[tuple[float, float]]) -> float:
