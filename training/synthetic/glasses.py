@@ -23,7 +23,7 @@ def glasses_mesh(
     bridge = z[(np.abs(x) < 0.06) & (np.abs(y - _EYE_Y) < 0.06)].max()
     brow = z[(np.abs(np.abs(x) - _EYE_X) < 0.15) & (np.abs(y - _EYE_Y - 0.15) < 0.06)].max()
     front = max(bridge + 0.035, brow + 0.03)
-    beside = np.abs(x[(np.abs(y - _EYE_Y) < 0.12) & (z > 0.74) & (z < 1.0)]).max()
+    beside = np.abs(x[(np.abs(y - _EYE_Y) < 0.12) & (z > 0.80) & (z < 1.0)]).max()
     loops: list[tuple[NDArray[Any], bool]] = []
     angle = np.linspace(0, 2 * math.pi, _RIM_POINTS, endpoint=False)
     for side in (-1, 1):
@@ -34,8 +34,8 @@ def glasses_mesh(
         rim = np.stack([rim_x, rim_y, front - 0.30 * rim_x**2], 1)
         loops.append((rim, True))
         hinge = np.array([side * (_EYE_X + wide), _EYE_Y + 0.06, front - 0.30 * (_EYE_X + wide) ** 2])
-        corner = np.array([side * (beside + 0.015), _EYE_Y + 0.07, hinge[2] - 0.16])
-        end = np.array([side * (beside + 0.02), _EYE_Y + 0.03, 0.15])
+        corner = np.array([side * (beside + 0.005), _EYE_Y + 0.07, hinge[2] - 0.16])
+        end = np.array([side * (beside - 0.01), _EYE_Y + 0.03, 0.15])
         loops.append((np.stack([hinge, corner, 0.5 * (corner + end), end]), False))
     across = np.linspace(-1, 1, 6)
     reach = _EYE_X + 0.005 - wide

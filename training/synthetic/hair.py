@@ -52,7 +52,8 @@ class HairStyle:
     """Length of the hair that falls over the forehead."""
     side_length: float | None = None
     """Length on the sides and the back, where they are shorter than the top."""
-    is_covering_ears: bool = False
+    tip: float = 0.75
+    """Width of a card at its tip, as a share of its width."""
     bun: tuple[float, float, float, float] | None = None
     """Centre and radius of a knot."""
     scalp_cover: float = 0.85
@@ -60,14 +61,22 @@ class HairStyle:
 
 STYLES: dict[str, HairStyle] = {
     "crop": HairStyle(
-        length=0.42, cards=620, comb="forward", width=0.12, lift=0.55, volume=0.13, side_length=0.16
+        length=0.42, cards=500, comb="forward", width=0.11, lift=0.55, tip=0.35, volume=0.13, side_length=0.16
     ),
     "side_part": HairStyle(
-        length=0.75, cards=560, comb="part", width=0.14, lift=0.75, volume=0.20, side_length=0.2, cling=0.4
+        length=0.75,
+        cards=440,
+        comb="part",
+        width=0.14,
+        lift=0.75,
+        volume=0.20,
+        side_length=0.2,
+        cling=0.4,
+        tip=0.4,
     ),
     "quiff": HairStyle(
         length=0.65,
-        cards=560,
+        cards=440,
         comb="back",
         width=0.13,
         lift=0.95,
@@ -77,11 +86,11 @@ STYLES: dict[str, HairStyle] = {
         cling=0.1,
     ),
     "slick": HairStyle(
-        length=0.8, cards=520, comb="back", width=0.13, lift=0.2, volume=0.07, side_length=0.4
+        length=0.8, cards=410, comb="back", width=0.13, lift=0.2, volume=0.07, side_length=0.4
     ),
     "messy": HairStyle(
         length=0.6,
-        cards=620,
+        cards=480,
         comb="out",
         width=0.12,
         lift=0.8,
@@ -93,7 +102,7 @@ STYLES: dict[str, HairStyle] = {
     ),
     "curly": HairStyle(
         length=0.65,
-        cards=720,
+        cards=560,
         comb="out",
         width=0.13,
         lift=0.9,
@@ -104,78 +113,74 @@ STYLES: dict[str, HairStyle] = {
         cling=0.2,
     ),
     "afro": HairStyle(
-        length=0.75,
-        cards=900,
+        length=0.62,
+        cards=740,
         comb="up",
-        width=0.14,
+        width=0.13,
         lift=1.0,
-        volume=0.42,
-        curl=0.06,
-        curl_turns=3,
-        stiffness=0.8,
-        cling=0,
+        volume=0.44,
+        curl=0.055,
+        curl_turns=2.6,
+        stiffness=0.75,
+        cling=0.45,
+        tip=0.9,
     ),
     "buzz": HairStyle(length=0.07, cards=0, comb="forward", scalp_cover=0.72),
     "bald": HairStyle(length=0.0, cards=0, comb="forward", scalp_cover=0.14),
     "bob": HairStyle(
         length=2.2,
-        cards=280,
+        cards=220,
         comb="part",
         width=0.20,
         lift=0.5,
         volume=0.20,
         gravity=0.35,
         end_height=6.45,
-        is_covering_ears=True,
     ),
     "bob_fringe": HairStyle(
         length=2.2,
-        cards=300,
+        cards=230,
         comb="part",
         width=0.20,
         lift=0.5,
         volume=0.18,
         gravity=0.35,
         end_height=6.3,
-        fringe=0.62,
-        is_covering_ears=True,
+        fringe=0.56,
     ),
     "long": HairStyle(
         length=3.3,
-        cards=270,
+        cards=210,
         comb="part",
         width=0.22,
         lift=0.5,
         volume=0.20,
         gravity=0.35,
-        is_covering_ears=True,
     ),
     "long_fringe": HairStyle(
         length=3.2,
-        cards=280,
+        cards=170,
         comb="part",
-        width=0.22,
+        width=0.23,
         lift=0.5,
         volume=0.18,
         gravity=0.35,
-        fringe=0.6,
-        is_covering_ears=True,
+        fringe=0.56,
     ),
     "wavy": HairStyle(
         length=3.0,
-        cards=280,
+        cards=170,
         comb="part",
-        width=0.22,
+        width=0.23,
         lift=0.7,
         volume=0.26,
         gravity=0.32,
         curl=0.07,
         curl_turns=3.0,
-        is_covering_ears=True,
     ),
     "curly_long": HairStyle(
         length=2.3,
-        cards=380,
+        cards=230,
         comb="part",
         width=0.20,
         lift=0.9,
@@ -183,13 +188,12 @@ STYLES: dict[str, HairStyle] = {
         gravity=0.25,
         curl=0.10,
         curl_turns=4.5,
-        is_covering_ears=True,
     ),
     "bun": HairStyle(
-        length=1.3, cards=460, comb="back", width=0.14, lift=0.12, volume=0.06, bun=(0.0, 8.62, -0.12, 0.30)
+        length=1.3, cards=360, comb="back", width=0.14, lift=0.12, volume=0.06, bun=(0.0, 8.62, -0.12, 0.30)
     ),
     "ponytail": HairStyle(
-        length=1.4, cards=460, comb="back", width=0.14, lift=0.15, volume=0.07, bun=(0.0, 8.0, -0.62, 0.24)
+        length=1.4, cards=360, comb="back", width=0.14, lift=0.15, volume=0.07, bun=(0.0, 8.0, -0.62, 0.24)
     ),
 }
 
@@ -236,6 +240,11 @@ def hair_coverage(canonical: NDArray[np.float32], hairline: float, phase: float)
     return np.asarray(smoothstep(-0.05, 0.14, y - line))
 
 
+def grows_over_forehead(roots: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which roots (..., 3) a fringe grows from."""
+    return np.asarray((roots[..., 2] > 0.75) & (roots[..., 1] > 7.75) & (np.abs(roots[..., 0]) < 0.55))
+
+
 def grow(
     rng: np.random.Generator,
     style: HairStyle,
@@ -253,8 +262,9 @@ def grow(
         knot = _knot(rng, np.array(style.bun[:3]), style.bun[3], lines.shape[1])
         lines = np.concatenate([lines, knot])
         widths = np.concatenate([widths, np.full(len(knot), 0.13)])
-        layer = np.concatenate([layer, rng.uniform(0, 1, len(knot))])
-    return _cards(rng, lines, widths, surface, style)
+        layer = np.concatenate([layer, np.full(len(knot), -1.0)])  # last, see `_cards`
+    outer_first = np.argsort(-layer, kind="stable")  # what lies beneath is then skipped sooner
+    return _cards(rng, lines[outer_first], widths[outer_first], surface, style)
 
 
 def _empty() -> HairMesh:
@@ -283,8 +293,7 @@ def _comb_lines(
     on_top = smoothstep(7.75, 8.1, roots[:, 1])
     if style.side_length is not None:
         length *= style.side_length / style.length * (1 - on_top) + on_top
-    is_fringe = (roots[:, 2] > 0.75) & (roots[:, 1] > 7.75) & (np.abs(roots[:, 0]) < 0.55)
-    is_fringe &= style.fringe is not None
+    is_fringe = grows_over_forehead(roots) & (style.fringe is not None)
     if style.fringe is not None:
         length[is_fringe] = style.fringe * rng.uniform(0.85, 1.15, int(is_fringe.sum()))
     steps = 14 if style.curl > 0 and style.length > 1 else (11 if style.length > 1 else 7)
@@ -402,7 +411,7 @@ def _cards(
     side = _unit(np.cross(outward, tangent))
     outward = np.cross(tangent, side)
     along = np.linspace(0, 1, points)
-    shape = np.interp(along, [0, 0.25, 0.7, 1], [0.75, 1.0, 1.0, 0.7])
+    shape = np.interp(along, [0, 0.25, 0.7, 1], [0.75, 1.0, 1.0, style.tip])
     half = 0.5 * widths[:, None, None] * shape[None, :, None]
     vertices = np.stack([lines - half * side, lines + half * side], 2)
     normals = np.stack([_unit(outward - 0.35 * side), _unit(outward + 0.35 * side)], 2)

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.synthetic.glasses import glasses_mesh
-from training.synthetic.hair import STYLES, HairMesh, HairStyle, Surface, grow, hair_coverage
+from training.synthetic.hair import (
+    STYLES,
+    HairMesh,
+    HairStyle,
+    Surface,
+    grow,
+    grows_over_forehead,
+    hair_coverage,
+)
 from training.synthetic.head_pack import HeadPack, Material, head_blend, load_head_pack, smoothstep
 from training.synthetic.raster import vertex_normals
 from training.synthetic.scene import Scene as Scene
@@ -193,7 +201,7 @@ class Identity:
             vertices += np.float32(amount) * target
             if name.startswith("l-"):
                 vertices += np.float32(amount) * pack.detail_targets["r-" + name[2:]]
-        calm = rng.uniform(0.05, 0.16)  # the corners of a friendly mouth at rest
+        calm = rng.uniform(0.10, 0.22)  # the corners of a friendly mouth at rest
         for side in ("Left", "Right"):
             unit = pack.face_units.index(f"mouthSmile{side}")
             vertices += np.float32(calm) * pack.face_unit_targets[unit]
@@ -361,6 +369,9 @@ class Identity:
         corners = self.fine_vertices_F3[skin]
         area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
         weight = area * np.clip(coverage * 1.3 - 0.15, 0, 1) * ~_is_ear(canonical[skin])
+        weight = weight * np.where(corners[..., 2].mean(1) < -0.05, 0.45, 1.0)  # the back is seldom seen
+        if style.fringe is not None:
+            weight = weight * (1 + 2.0 * grows_over_forehead(corners.mean(1)))
         spaced = (np.arange(style.cards) + rng.uniform(0, 1, style.cards)) / max(1, style.cards)
         chosen = np.searchsorted(np.cumsum(weight) / weight.sum(), spaced)
         shares = rng.dirichlet([1.0, 1.0, 1.0], style.cards).astype(np.float32)

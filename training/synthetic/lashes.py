@@ -52,7 +52,7 @@ class LashMesh:
         up = np.array([0, 1, 0], np.float32)
         first = 0.75 * away + 0.28 * lateral + up * (0.35 - 0.75 * shut)
         second = 0.45 * away + 0.30 * lateral + up * (0.85 - 0.95 * shut)
-        grown = np.float32(length) * (0.62 + 0.25 * np.clip(self.across_A, -0.6, 1))[:, None]
+        grown = np.float32(length) * (0.66 + 0.22 * self.across_A - 0.40 * self.across_A**4)[:, None]
         base = root - np.float32(0.004) * away
         rows = np.stack(
             [base, base + 0.45 * grown * first, base + 0.45 * grown * first + 0.55 * grown * second], 1

@@ -123,6 +123,18 @@ def collar_at(collar: tuple[float, float, float], x: float, z: float) -> float:
 
 
 @jit
+def _narrow(first: int, last: int, left: int, weight: float, step: float) -> tuple[int, int]:
+    """The part of a row on which a weight, `weight` at column `left`, may be positive."""
+    if step > 1e-9:
+        first = max(first, left + int(math.floor(min(1e6, max(-1e6, -weight / step)))))
+    elif step < -1e-9:
+        last = min(last, left + int(math.ceil(min(1e6, max(-1e6, -weight / step)))))
+    elif weight < 0:
+        last = first - 1
+    return first, last
+
+
+@jit
 def rasterise(
     screen_N3: NDArray[np.float32],
     triangles_T3: NDArray[np.int32],
@@ -165,9 +177,18 @@ def rasterise(
         px = np.float32(left) + np.float32(0.5) - x0
         for y in range(top, bottom + 1):
             py = np.float32(y) + np.float32(0.5) - y0
-            w1 = (px * vy - vx * py) * inverse - step_1
-            w2 = (ux * py - px * uy) * inverse - step_2
-            for x in range(left, right + 1):
+            w1 = (px * vy - vx * py) * inverse
+            w2 = (ux * py - px * uy) * inverse
+            first, last = left, right
+            if right - left > 5:  # skip the empty corners of the box
+                first, last = _narrow(first, last, left, w1, step_1)
+                first, last = _narrow(first, last, left, w2, step_2)
+                first, last = _narrow(first, last, left, 1 - w1 - w2, -step_1 - step_2)
+                w1 += step_1 * np.float32(first - left)
+                w2 += step_2 * np.float32(first - left)
+            w1 -= step_1
+            w2 -= step_2
+            for x in range(first, last + 1):
                 w1 += step_1
                 w2 += step_2
                 if w1 < 0 or w2 < 0 or w1 + w2 > 1:

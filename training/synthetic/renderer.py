@@ -179,6 +179,7 @@ class Renderer:
         self._material_T = np.concatenate([group[1] for group in groups]).astype(np.int32)
         self._uv_T32 = np.ascontiguousarray(pack.triangle_uv_T32[is_head])
         self._blockers_T3 = np.concatenate([pack.coarse_triangles_C3, groups[2][0]])
+        self._casters_T3 = np.concatenate([pack.coarse_triangles_C3, groups[2][0][::2]])
         lash_blend = np.ones(len(lashes.coordinates_E3), np.float32)
         self.head_blend_N = np.concatenate(
             [pack.head_blend_F, pack.head_blend_F[shell.source_S], rigid.head_blend_H, lash_blend]
@@ -299,9 +300,9 @@ class Renderer:
 
     def _key_light(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
         """Share of the key light that reaches each vertex (N,): soft shadows of the head on itself."""
-        heights = height_map(seen_from_light(vertices, self._light_frame), self._blockers_T3)
+        heights = height_map(seen_from_light(vertices, self._light_frame), self._casters_T3)
         lifted = seen_from_light(vertices + np.float32(0.035) * normals, self._light_frame)
-        return visibility(lifted, heights, 0.03, 0.08, 1)
+        return visibility(lifted, heights, 0.03, 0.09, 2)
 
     @property
     def _step(self) -> int:

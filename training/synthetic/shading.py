@@ -223,7 +223,7 @@ def _eye(x: float, y: float, z: float, catch: float, iris: Colour, grain: NDArra
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     angle = math.acos(min(1.0, max(-1.0, dz / length)))
     radius = angle / 0.52
-    shine = 1.3 * _ramp(0.982, 0.991, catch)
+    shine = 1.6 * _ramp(0.974, 0.987, catch)
     white = 0.88 - 0.30 * _ramp(0.5, 1.3, angle)
     veins = 0.97 + 0.03 * grain_at(grain, x * 90, y * 60)
     ring = _ramp(0.93, 1.12, radius)  # the dark limbal ring melts into the white
@@ -231,8 +231,8 @@ def _eye(x: float, y: float, z: float, catch: float, iris: Colour, grain: NDArra
         pupil = _ramp(0.34, 0.42, radius)
         fibre = 0.72 + 0.5 * grain_at(grain, math.atan2(dy, dx) * 8 + 20, radius * 3)
         lower = 1 + 0.35 * min(1.0, max(-1.0, -dy / 0.07))  # light gathers opposite its entry
-        limbal = 1 - 0.72 * _ramp(0.70, 1.0, radius)
-        k = pupil * fibre * lower * limbal * 1.15
+        limbal = 1 - 0.60 * _ramp(0.72, 1.0, radius)
+        k = pupil * fibre * lower * limbal * 1.3
         share = 0.5 * ring
         return (
             (iris[0] * k + 0.008) * (1 - share) + share * white * 0.5,
@@ -291,7 +291,7 @@ def _mouth(z: float, half_angle: float) -> Surface:
 @jit
 def _tongue(x: float, z: float, half_angle: float, grain: NDArray[np.float32]) -> Surface:
     k = (0.82 - 0.60 * _deeper(z, 1.42, 0.5)) * (0.92 + 0.16 * grain_at(grain, x * 60, z * 60))
-    k *= 1 - 0.25 * math.exp(-((x / 0.02) ** 2))
+    k *= 1 - 0.10 * math.exp(-((x / 0.04) ** 2))
     return 0.68 * k, 0.30 * k, 0.29 * k, 0.75, 0.10 * _power(half_angle, 4), _SEG_TONGUE
 
 
@@ -412,7 +412,9 @@ def shade(
                 open_sky, lit = shadow, lit * shadow
                 surface = _eye(x, y, z, nx * catch[0] + ny * catch[1] + nz * catch[2], look.iris, grain)
             elif material == _UPPER_TEETH or material == _LOWER_TEETH:
-                open_sky = _lid_shadow(row, column, triangle_RR, material_T)
+                open_sky = np.float32(0.25) + np.float32(0.75) * _lid_shadow(
+                    row, column, triangle_RR, material_T
+                )
                 lit = open_sky
                 surface = _teeth(material == _UPPER_TEETH, x, y, z, half_angle, look.teeth)
             elif material == _MOUTH:

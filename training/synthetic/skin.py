@@ -104,9 +104,9 @@ def _tint(rng: np.random.Generator, pack: HeadPack, person: Complexion) -> NDArr
     wing = spot(side, y, (0.155, 6.90), (0.035, 0.07)) * (z > 1.2)  # beside the nostrils
     tint *= 1 - wing[..., None] * np.array([0.06, 0.14, 0.13], np.float32)
     if rng.random() < 0.25 and dark < 0.5:
-        freckles = cv2.GaussianBlur((noise(rng, 5) > 1.3).astype(np.float32), (0, 0), 1.2)
+        freckles = cv2.GaussianBlur((noise(rng, 3) > 1.5).astype(np.float32), (0, 0), 1.0)
         freckles = freckles * spot(side, y, (0.1, 7.02), (0.45, 0.2)) * front
-        tint *= 1 - freckles[..., None] * np.array([0.10, 0.20, 0.24], np.float32)
+        tint *= 1 - freckles[..., None] * np.array([0.08, 0.17, 0.20], np.float32)
     for _ in range(int(rng.integers(0, 4))):  # moles
         mole = spot(x, y, (rng.uniform(-0.6, 0.6), rng.uniform(6.4, 7.3)), (0.010, 0.010)) * front
         tint *= 1 - 0.4 * mole[..., None] * np.array([0.8, 1, 1], np.float32)
@@ -177,18 +177,18 @@ def _brow(
     """Opacity of one eyebrow: strokes drawn on a frontal sheet, laid over the texture."""
     left, low, wide, high = 0.04, 7.36, 0.70, 0.36
     sheet = np.zeros((int(high * _STROKE_PX), int(wide * _STROKE_PX)), np.uint8)
-    lift, arch = rng.normal(0.0, 0.008), rng.uniform(0.035, 0.065)
+    lift, arch = rng.normal(0.004, 0.008), rng.uniform(0.022, 0.05)
     thickness = rng.uniform(0.034, 0.052) * (0.85 + 0.40 * person.masculinity)
     count = int(rng.uniform(170, 260) * (0.8 + 0.4 * person.masculinity))
     along = rng.beta(1.15, 1.25, count)
     across = np.clip(rng.normal(0, 0.42, count), -1, 1)
-    x_root = 0.11 + 0.49 * along
+    x_root = 0.115 + 0.435 * along
     bend = 7.475 + lift + arch * np.sin(along * 2.45) + 0.01 * along
     taper = np.minimum(1, 0.55 + 3.0 * along) * (1 - 0.78 * smoothstep(0.35, 1.0, along))
     y_root = bend + thickness * taper * across - 0.3 * thickness
     lean = np.interp(along, [0, 0.12, 0.4, 1], [1.15, 0.85, 0.45, -0.15])
     lean = lean - 0.5 * across * (along > 0.15) + rng.normal(0, 0.14, count)
-    length = rng.uniform(0.055, 0.085, count) * np.interp(along, [0, 0.3, 1], [0.6, 1.0, 0.7])
+    length = rng.uniform(0.055, 0.085, count) * np.interp(along, [0, 0.3, 1], [0.6, 1.0, 0.6])
     for k in range(count):
         points = [
             (
@@ -198,7 +198,7 @@ def _brow(
             for s in (0.0, 0.5, 1.0)
         ]
         stroke = np.round(np.array(points)).astype(np.int32)
-        level = int(rng.uniform(120, 235))
+        level = int(rng.uniform(120, 235) * min(1.0, 0.55 + 3.5 * along[k]))
         cv2.polylines(sheet, [stroke], False, level, 2 if rng.random() < 0.6 else 3, cv2.LINE_AA, 4)
     strokes = cv2.GaussianBlur(sheet.astype(np.float32) / 255, (0, 0), 1.0)
     under = cv2.GaussianBlur(strokes, (0, 0), 8) * 0.85
@@ -221,7 +221,7 @@ def _beard(
     around = np.arctan2(side, z - 0.35)
     cheek = np.interp(around, [0, 0.25, 0.5, 0.9, 1.3, 1.6], [6.86, 6.84, 6.70, 6.72, 6.98, 7.2])
     cheek = cheek + 0.03 * noise(rng, 20)
-    area = smoothstep(0.02, -0.10, y - cheek) * smoothstep(5.95, 6.25, y) * smoothstep(1.75, 1.5, around)
+    area = smoothstep(0.07, -0.14, y - cheek) * smoothstep(5.95, 6.25, y) * smoothstep(1.75, 1.5, around)
     bare = 0.75 * spot(side, y, (0.10, 6.49), (0.05, 0.04)) + 0.6 * spot(side, y, (0.42, 6.62), (0.10, 0.08))
     area = area * (1 - np.clip(bare, 0, 1) * (1.2 - person.beard)) * (1 - np.clip(1.6 * lips, 0, 1))
     pixels = 420
