@@ -101,7 +101,7 @@ def _is_beside_strands(
     if thickness > 0.25 + 1.6 * rim:
         return True
     left = max(0.0, (along - 0.5) * 2)
-    width = (0.5 + 0.5 * min(1.0, rim * 2)) * (1 - 0.75 * left * left)
+    width = (0.7 + 0.3 * min(1.0, rim * 2)) * (1 - 0.40 * left * left)
     return abs(position - lane - 0.5) > 0.5 * width
 
 
@@ -202,7 +202,7 @@ def rasterise(
                     p1 = w0 * coordinates_N3[a, 1] + w1 * coordinates_N3[b, 1] + w2 * coordinates_N3[c, 1]
                     p2 = w0 * coordinates_N3[a, 2] + w1 * coordinates_N3[b, 2] + w2 * coordinates_N3[c, 2]
                     if material == _HAIR:
-                        if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, 0.32):
+                        if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, 0.26):
                             continue
                     elif material == _LASH:
                         if p1 > 0.22 and _is_beside_strands(grain, p0, p1, p2, _STRANDS_PER_LASH, 0.5):

@@ -223,7 +223,7 @@ def _eye(x: float, y: float, z: float, catch: float, iris: Colour, grain: NDArra
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     angle = math.acos(min(1.0, max(-1.0, dz / length)))
     radius = angle / 0.52
-    shine = 1.6 * _ramp(0.974, 0.987, catch)
+    shine = 1.15 * _ramp(0.979, 0.990, catch)
     white = 0.88 - 0.30 * _ramp(0.5, 1.3, angle)
     veins = 0.97 + 0.03 * grain_at(grain, x * 90, y * 60)
     ring = _ramp(0.93, 1.12, radius)  # the dark limbal ring melts into the white
