@@ -1,7 +1,7 @@
 """Spoken sentences with the mouth that says them: many languages, accents, voices and manners.
 
-espeak-ng speaks every language here and says when each phoneme sounds; flite's four English voices were built
-from recordings of people. `render_speech` puts the sentences through microphones of all kinds
+espeak-ng speaks every language here and says when each phoneme sounds; flite's English voices were built from
+recordings of people. `render_speech` puts the sentences through microphones of all kinds
 (`training.datasets.sound_scenes`) and keeps the mel windows that the audio encoder will hear.
 """
 
@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
-import subprocess
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,9 +23,8 @@ from tqdm import tqdm
 from gcavt import audio
 from training.datasets.sentences import LANGUAGES
 from training.datasets.sound_scenes import NAMED_SCENES, Scene, random_scene, recorded
-from training.synthetic.performance import TimedSymbol, viseme_matrix, viseme_track
 from training.synthetic.speech import Voice, random_sentence, speak
-from training.synthetic.visemes import sounds_of
+from training.synthetic.visemes import TimedSymbol, sounds_of, viseme_matrix, viseme_track
 
 TRAIN_UTTERANCES, HELD_OUT_UTTERANCES = 1200, 8
 UNSPOKEN_SHARE, FLITE_SHARE, FOREIGN_SHARE = 0.1, 0.2, 0.35
@@ -36,21 +32,15 @@ MOST_SECONDS = 8.0
 PAUSE_FRAMES = 8
 
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029", "en-us-nyc")
-VARIANTS = ("", "+f1", "+f2", "+f3", "+f4", "+m1", "+m2", "+m3", "+m4", "+m5", "+m6", "+klatt", "+klatt3")
-VARIANTS += ("+Andrea", "+Alex", "+linda", "+Michael", "+steph", "+grandma", "+grandpa", "+Mario", "+whisper")
+VARIANTS: tuple[str, ...] = ("", "+f1", "+f2", "+f3", "+f4", "+m1", "+m2", "+m3", "+m4", "+m5", "+m6")
+VARIANTS += ("+klatt", "+klatt3", "+Andrea", "+Alex", "+linda", "+Michael", "+steph", "+grandma", "+grandpa")
+VARIANTS += ("+Mario", "+whisper")
 HELD_OUT_VOICES = ("en-us+f5", "en+m7", "en-gb-scotland+f2")
-FLITE_VOICES, HELD_OUT_FLITE_VOICE = ("slt", "rms", "kal16"), "awb"
+FLITE_VOICES, HELD_OUT_FLITE_VOICE = ("slt", "rms"), "awb"
 HELD_OUT_LANGUAGES = ("it", "hu")
 PITCH_SHIFT = (0.88, 1.14)
 """A recording played slower or faster: another throat."""
 
-_ARPABET = dict(
-    pair.split(":")
-    for pair in (
-        "aa:ɑ ae:æ ah:ʌ ao:ɔ aw:aʊ ax:ə ay:aɪ b:b ch:tʃ d:d dh:ð eh:ɛ er:ɚ ey:eɪ f:f g:ɡ hh:h ih:ɪ iy:i "
-        "jh:dʒ k:k l:l m:m n:n ng:ŋ ow:oʊ oy:ɔɪ p:p r:ɹ s:s sh:ʃ t:t th:θ uh:ʊ uw:u v:v w:w y:j z:z zh:ʒ pau:"
-    ).split()
-)
 _NEAREST_ENGLISH = str.maketrans(
     "ɓβɸʋɱʙʈɖɗcɟqɢɲɳɴɬɭʎɽʂʐɕʑçʝχħʕɦɥʀɻɯɨʉɵɘɤʏɞɶɮɰ",
     "bbfvmbtddkɡkɡnnŋllllʃʒʃʒjjxhhhyʁɹɪɪuəəʌyɜœlɣ",
@@ -94,13 +84,13 @@ def render_speech(
 ) -> None:
     """Write the training windows and every scored condition; a minute of CPU for 400 utterances.
 
-    Raises EspeakMissingError or FliteMissingError where a voice is not installed.
+    Raises EngineMissingError where espeak-ng or flite is not installed.
     """
     rng = np.random.default_rng(1)
     pairs = []
     for _ in tqdm(range(train_utterances), desc="speaking (train)", mininterval=5):
-        spoken = unspoken(rng) if rng.random() < UNSPOKEN_SHARE else random_utterance(rng)
-        pairs.append((spoken, random_scene(rng)))
+        said = unspoken(rng) if rng.random() < UNSPOKEN_SHARE else random_utterance(rng)
+        pairs.append((said, random_scene(rng)))
     arrays = windows_of(pairs, rng).arrays("train")
     for name, windows in held_out_conditions(held_out_utterances).items():
         arrays |= windows.arrays(name)
@@ -113,12 +103,12 @@ def held_out_conditions(count: int) -> dict[str, Windows]:
     """Voices that training never heard: clean, in each named scene, a recorded voice, languages, nobody."""
     rng = np.random.default_rng(99)
     english = [held_out_utterance(rng, "english") for _ in range(count)]
-    conditions = {"clean": windows_of([(spoken, Scene()) for spoken in english], rng)}
+    conditions = {"clean": windows_of([(said, Scene()) for said in english], rng)}
     for name, scene in NAMED_SCENES.items():
-        conditions[name] = windows_of([(spoken, scene) for spoken in english], rng)
+        conditions[name] = windows_of([(said, scene) for said in english], rng)
     for speakers in ("human", "foreign"):
-        spoken = [held_out_utterance(rng, speakers) for _ in range(count)]
-        conditions[speakers] = windows_of([(one, Scene()) for one in spoken], rng)
+        said = [held_out_utterance(rng, speakers) for _ in range(count)]
+        conditions[speakers] = windows_of([(one, Scene()) for one in said], rng)
     nobody = [unspoken(rng) for _ in range(count)]
     for kind in ("music", "brown", "clicks"):
         scene = Scene(noise=kind, noise_db=-10, is_live=True)
@@ -129,16 +119,16 @@ def held_out_conditions(count: int) -> dict[str, Windows]:
 def windows_of(pairs: Sequence[tuple[Utterance, Scene]], rng: np.random.Generator) -> Windows:
     """Every mel window of utterances recorded in scenes."""
     heard = []
-    for spoken, scene in pairs:
-        sound = recorded(spoken.samples, scene, rng)
+    for said, scene in pairs:
+        sound = recorded(said.samples, scene, rng)
         level = audio.LevelTracker() if scene.is_live else max(audio.rms(sound), audio.RMS_FLOOR)
         stream = audio.StreamingMel(level)
         windows = stream.push(sound) + stream.finish()
         heard.append(np.stack([window.mel for window in windows]).astype(np.float16))
     return Windows(
         np.concatenate(heard),
-        np.concatenate([spoken.weights for spoken, _ in pairs]),
-        np.repeat(np.arange(len(pairs)), [spoken.frames for spoken, _ in pairs]).astype(np.int32),
+        np.concatenate([said.weights for said, _ in pairs]),
+        np.repeat(np.arange(len(pairs)), [said.frames for said, _ in pairs]).astype(np.int32),
     )
 
 
@@ -152,12 +142,13 @@ def unspoken(rng: np.random.Generator) -> Utterance:
 def random_utterance(rng: np.random.Generator) -> Utterance:
     """A voice for training, in any language, manner and size."""
     kind = rng.random()
+    shift = float(rng.uniform(*PITCH_SHIFT))
     if kind < FLITE_SHARE:
-        return flite_utterance(
+        rate_wpm = int(rng.integers(130, 205))
+        return spoken(
             english_text(rng),
-            str(rng.choice(FLITE_VOICES)),
-            rng.uniform(0.8, 1.25),
-            rng.uniform(*PITCH_SHIFT),
+            Voice(engine="flite", name=str(rng.choice(FLITE_VOICES)), rate_wpm=rate_wpm),
+            shift,
         )
     if kind < FLITE_SHARE + FOREIGN_SHARE:
         language = str(rng.choice([name for name in LANGUAGES if name not in HELD_OUT_LANGUAGES]))
@@ -165,16 +156,16 @@ def random_utterance(rng: np.random.Generator) -> Utterance:
     else:
         name, text = str(rng.choice(ACCENTS)), english_text(rng)
     voice = _voice(name + str(rng.choice(VARIANTS)), rng)
-    return espeak_utterance(text, voice, float(rng.uniform(*PITCH_SHIFT)))
+    return spoken(text, voice, shift)
 
 
 def held_out_utterance(rng: np.random.Generator, speakers: Speakers) -> Utterance:
     if speakers == "human":
-        return flite_utterance(english_text(rng), HELD_OUT_FLITE_VOICE, 1.0, 1.0)
+        return spoken(english_text(rng), Voice(engine="flite", name=HELD_OUT_FLITE_VOICE))
     if speakers == "foreign":
         language = str(rng.choice(HELD_OUT_LANGUAGES))
-        return espeak_utterance(_excerpt(LANGUAGES[language].split(), rng), _voice(f"{language}+f5", rng))
-    return espeak_utterance(english_text(rng), _voice(str(rng.choice(HELD_OUT_VOICES)), rng))
+        return spoken(_excerpt(LANGUAGES[language].split(), rng), _voice(f"{language}+f5", rng))
+    return spoken(english_text(rng), _voice(str(rng.choice(HELD_OUT_VOICES)), rng))
 
 
 def english_text(rng: np.random.Generator) -> str:
@@ -182,37 +173,10 @@ def english_text(rng: np.random.Generator) -> str:
     return random_sentence(rng) if rng.random() < 0.4 else _excerpt(_vocabulary(), rng)
 
 
-def espeak_utterance(text: str, voice: Voice, pitch_shift: float = 1.0) -> Utterance:
+def spoken(text: str, voice: Voice, pitch_shift: float = 1.0) -> Utterance:
+    """A sentence in a voice, played `pitch_shift` times as fast. Raises EngineMissingError."""
     speech = speak(text, voice)
     return _utterance(speech.samples, speech.sample_rate, speech.phonemes, pitch_shift)
-
-
-def flite_utterance(text: str, voice: str, stretch: float, pitch_shift: float) -> Utterance:
-    """The sentence by flite, `stretch` times as long. Raises FliteMissingError."""
-    if shutil.which("flite") is None:
-        raise FliteMissingError("flite is not installed; install it with: apt-get install flite")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "speech.wav"
-        command = ["flite", "-voice", voice, "--setf", f"duration_stretch={stretch:.3f}"]
-        command += ["-psdur", "-t", text, "-o", str(path)]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        samples = audio.read_audio_16k_mono(path)
-    return _utterance(samples, audio.SAMPLE_RATE, flite_phonemes(printed), pitch_shift)
-
-
-class FliteMissingError(RuntimeError):
-    """The flite program is not installed; the message says how to install it."""
-
-
-def flite_phonemes(printed: str) -> list[TimedSymbol]:
-    """IPA phonemes out of what `flite -psdur` prints, phones and their ends: "pau:0.164 hh:0.255"."""
-    timed: list[TimedSymbol] = []
-    start_s = 0.0
-    for word in printed.split():
-        phone, end = word.rsplit(":", 1)
-        timed.append((_ARPABET[phone], start_s, float(end)))
-        start_s = float(end)
-    return timed
 
 
 def known_phonemes(phonemes: Sequence[TimedSymbol]) -> list[TimedSymbol]:

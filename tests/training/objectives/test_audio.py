@@ -39,10 +39,10 @@ def test_offset_is_positive_where_the_mouth_comes_late() -> None:
 
 def test_in_sync_counts_utterances_within_a_frame() -> None:
     truth = np.random.default_rng(0).standard_normal((180, 2)).astype(np.float32)
-    utterances = np.repeat([0, 1, 2], 60)
+    utterances = np.repeat(np.arange(3, dtype=np.int32), 60)
     weights = np.concatenate([truth[:60], np.roll(truth[60:120], 1, 0), np.roll(truth[120:], 5, 0)])
     assert audio.share_in_sync(weights, truth, utterances) == pytest.approx(2 / 3)
-    assert np.isnan(audio.share_in_sync(weights, truth, np.arange(180)))
+    assert np.isnan(audio.share_in_sync(weights, truth, np.arange(180, dtype=np.int32)))
 
 
 def test_a_mouth_that_never_moves_correlates_with_nothing() -> None:
