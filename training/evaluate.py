@@ -42,7 +42,7 @@ class Settings:
     """How many of the data set's last identities are held out."""
 
 
-QUICK = Settings(frames=4, control=2, seconds=1.7, people=12)
+QUICK = Settings(frames=2, control=1, seconds=1.6, people=12)
 """For a look, or for a machine that builds: every part runs, no figure means much."""
 
 

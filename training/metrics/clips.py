@@ -40,7 +40,7 @@ def follow_figures(played: Sequence[Played]) -> dict[str, Any]:
         "pooled": _pooled(by_video, clip_means_removed=False),
         "pooled_clip_means_removed": _pooled(by_video, clip_means_removed=True),
         "moving_clips": {
-            name: sum(np.isfinite(correlations(*pair)[column]) for pair in by_video)
+            name: sum(bool(np.isfinite(correlations(*pair)[column])) for pair in by_video)
             for column, name in enumerate(READINGS)
         },
         "by_sound_pooled": _pooled(by_sound, clip_means_removed=False),

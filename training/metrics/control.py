@@ -55,17 +55,25 @@ class Leak:
     """Length of the factor's own true change, for the mean over samples."""
 
 
-def leak(out: Change, true: Change, nuisance: Change) -> Leak:
-    """The share of a nuisance change within a change.
+def drift(error: Change, true: Change, nuisance: Change) -> float:
+    """How far a picture's factor g stands off towards picture B's, as a share of the way.
 
-    `out` is the model's change when driver f goes from picture A to picture B, `true` the exact one, and
-    `nuisance` the exact further change if another factor g went from A to B as well. In least squares
-    out = a true + b nuisance, so that following f too little or too much is not taken for moving g; b is
-    the leak. Two parallel changes cannot be told apart: the smallest solution is taken then.
+    `error` is the model's picture less the exact one; `nuisance` the exact change if g went to B, `true` that
+    of the driver f in question. In least squares error = a true + b nuisance, so that following f too little
+    is not taken for moving g; b is returned. Two parallel changes cannot be told apart: the smallest solution
+    is taken then.
     """
     basis = np.stack([true.ravel(), nuisance.ravel()], 1).astype(np.float64)
-    (_, share), *_ = np.linalg.lstsq(basis, out.ravel().astype(np.float64), rcond=1e-6)
-    return Leak(share=float(share), weight=float(np.linalg.norm(basis[:, 1])))
+    (_, share), *_ = np.linalg.lstsq(basis, error.ravel().astype(np.float64), rcond=1e-6)
+    return float(share)
+
+
+def leak(before: float, after: float, nuisance: Change) -> Leak:
+    """What driving f changed of g: the drift after it less the drift before.
+
+    A model that shows too little of every expression drifts the same before and after, and that is no leak.
+    """
+    return Leak(share=after - before, weight=float(np.linalg.norm(nuisance)))
 
 
 def mean_leak(leaks: list[Leak]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from engine.codes import DrivingCodes
 from gcavt.preprocessing import Face
 from training.metrics.actor import CODE_OF, Actor, Image
-from training.metrics.control import Leak, excess, follow, leak, mean_leak
+from training.metrics.control import Leak, drift, excess, follow, leak, mean_leak
 from training.metrics.held_out import DRIVERS, Driver, HeldOut, Shown
 from training.metrics.pictures import Mask, picture_figures
 from training.metrics.reader import FaceReader, factor_readings, landmark_error_px
@@ -181,12 +181,16 @@ def _tally_pictures(
         one = frozenset({driver})
         for factor in DRIVERS:
             both = frozenset({driver, factor})
-            region = _region(factor, renders[nobody], renders[one], renders[both])
+            region = _region(factor, *(renders[d] for d in (nobody, one, frozenset({factor}), both)))
             out = _change(pictures[one], pictures[nobody], region)
             true = _change(renders[one].image, renders[nobody].image, region)
             if factor != driver:
-                nuisance = _change(renders[both].image, renders[one].image, region)
-                tally.leaks[driver, factor].append(leak(out, true, nuisance))
+                other = frozenset({factor})
+                far = _change(renders[both].image, renders[one].image, region)
+                near = _change(renders[other].image, renders[nobody].image, region)
+                before = drift(_change(pictures[nobody], renders[nobody].image, region), true, near)
+                after = drift(_change(pictures[one], renders[one].image, region), true, far)
+                tally.leaks[driver, factor].append(leak(before, after, far))
             elif (found := follow(out, true)) is not None:
                 tally.follows[driver].append((found.response, found.cosine, found.size))
 

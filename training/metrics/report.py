@@ -31,9 +31,10 @@ differs in everything. {{control}} samples.
   |change| over mean of |exact change|, which the first pilots called response. Samples whose exact change is
   below {LEAST_CHANGE:.0f}/255 are left out.
 - **response, read**: the same projection of MediaPipe's readings (head angles; the factor's blendshapes).
-- **leakage by pictures**: in the region of the column's factor the change is split, in least squares, into
-  the exact change and the further change that would come if the column's factor went to B as well. Mean size
-  of the latter's share, over the row's response; chance likeness counts. **signed**: the mean with its sign.
+- **leakage by pictures**: how far the column's factor stands off towards B before and after, as a share of
+  its exact change from A to B: the picture's error in the factor's region, split in least squares into the
+  row's exact change and the column's. Mean size of (after - before), over the row's response; chance likeness
+  counts. **signed**: the mean with its sign.
 - **leakage by readings**: length of (change - exact change) in the column's readings, over the length of
   their exact change when they are driven from A to B, over the row's response; the tool's noise counts.
 """

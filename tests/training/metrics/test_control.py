@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.metrics.control import Leak, excess, follow, leak, mean_leak
+from training.metrics.control import Leak, drift, excess, follow, leak, mean_leak
 
 RNG = np.random.default_rng(0)
 TRUE, NUISANCE, NOISE = RNG.normal(0, 10, (3, 4000)).astype(np.float32)
@@ -32,13 +32,20 @@ def test_changes_of_different_shape_are_refused() -> None:
 
 def test_a_constructed_leak_is_found_whatever_the_response() -> None:
     for response in (0.3, 1.0, 1.4):
-        found = leak(response * TRUE + 0.2 * NUISANCE + 0.1 * NOISE, TRUE, NUISANCE)
-        assert found.share == pytest.approx(0.2, abs=0.01)
+        error = (response - 1) * TRUE + 0.2 * NUISANCE + 0.1 * NOISE
+        after = drift(error, TRUE, NUISANCE)
+        assert leak(0.0, after, NUISANCE).share == pytest.approx(0.2, abs=0.01)
 
 
 def test_following_too_little_is_no_leak_even_where_the_nuisance_looks_alike() -> None:
     alike = 0.8 * TRUE + 0.6 * NUISANCE
-    assert leak(0.5 * TRUE, TRUE, alike).share == pytest.approx(0, abs=1e-6)
+    assert drift(-0.5 * TRUE, TRUE, alike) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_factor_shown_too_weakly_before_and_after_is_no_leak() -> None:
+    weak = drift(0.3 * NUISANCE, TRUE, NUISANCE), drift(0.3 * NOISE, TRUE, NOISE)
+    assert weak[0] == pytest.approx(0.3)
+    assert leak(*weak, NOISE).share == pytest.approx(0, abs=1e-6)
 
 
 def test_opposite_leaks_cancel_in_the_signed_mean_only() -> None:
@@ -50,4 +57,4 @@ def test_opposite_leaks_cancel_in_the_signed_mean_only() -> None:
 def test_a_reading_that_holds_has_no_excess() -> None:
     out, true, driven = (np.array(v, np.float32) for v in ([3, 1], [3, 1], [0, 10]))
     assert excess(out, true, driven) == (0, 10)
-    assert excess(out + [0, 2], true, driven) == (2, 10)
+    assert excess(out + np.array([0, 2], np.float32), true, driven) == (2, 10)

@@ -7,13 +7,13 @@ from training.metrics.sync import correlation_at_lags, sync_of
 
 def speech(frames: int = 120, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0, 1, (frames, 8))
-    return gaussian_filter1d(noise, 1.5, axis=0).astype(np.float32)
+    return np.asarray(gaussian_filter1d(noise, 1.5, axis=0), np.float32)
 
 
 @pytest.mark.parametrize("late", [-10, -3, 0, 1, 7])
 def test_a_mouth_moved_in_time_is_found_there(late: int) -> None:
     heard = speech()
-    seen = 0.4 * np.roll(heard, late, axis=0) + 0.1 * speech(seed=1) + 5
+    seen = np.asarray(0.4 * np.roll(heard, late, axis=0) + 0.1 * speech(seed=1) + 5, np.float32)
     found = sync_of(correlation_at_lags(heard, seen))
     assert found.offset_frames == late
     assert found.confidence > 0.6
