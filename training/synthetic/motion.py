@@ -1,4 +1,7 @@
-"""A continuous performance at a steady frame rate: speech, blinks, gaze, head motion, passing expressions.
+"""A continuous performance at a steady frame rate: speech, and a face and head that go with it.
+
+The order of causes: the voice gives visemes, accents and phrases; emotions come and go and turn the eyes; the
+head follows voice, emotion and gaze; the eyes turn by what the head leaves over; lids close.
 
 Legend: T frames. Everything follows from the random generator that is passed in.
 """
@@ -10,24 +13,44 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from gcavt.code_space import COEFFICIENTS
-from training.synthetic.performance import (
-    EXPRESSIONS,
-    TimedSymbol,
-    expression_vector,
-    gaze,
-    viseme_matrix,
-    viseme_track,
-    weight_vector,
+from training.synthetic.emotion import (
+    draw_episodes,
+    emotion_glances,
+    emotion_labels,
+    emotion_pose,
+    emotion_track,
 )
+from training.synthetic.eyes import blink_times, blink_track, eye_weights, gaze_track, head_following
+from training.synthetic.head_motion import Temperament, brow_raises, head_track
+from training.synthetic.motion_curves import drift, frame_times
+from training.synthetic.performance import EXPRESSIONS
+from training.synthetic.prosody import Prosody, prosody_of
 from training.synthetic.speech import Speech, Voice, random_sentence, speak
+from training.synthetic.visemes import VISEME_NAMES, TimedSymbol, viseme_matrix, viseme_track
 
 FPS = 25
 MOODS = tuple(name for name in EXPRESSIONS if name != "neutral")
-_BLINK_SHAPE = (0.5, 1.0, 0.8, 0.3)
-"""Lid closure over the frames of one blink."""
+IDLE_SHARE = 0.12
+"""Pauses in which somebody only listens, among all pauses."""
+_LOUDNESS_SWING = 0.3
+"""By how much of its opening a loud or soft voice moves the jaw further or less far."""
+_LID_FOLLOWS_GAZE = 0.35
+_MICRO = {
+    "browInnerUp": 0.015,
+    "browDownLeft": 0.012,
+    "browDownRight": 0.012,
+    "cheekSquintLeft": 0.012,
+    "cheekSquintRight": 0.012,
+    "eyeSquintLeft": 0.02,
+    "eyeSquintRight": 0.02,
+    "mouthSmileLeft": 0.012,
+    "mouthSmileRight": 0.012,
+    "noseSneerLeft": 0.008,
+    "noseSneerRight": 0.008,
+}
+"""Standard deviation of the movement of a resting face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,11 +64,14 @@ class Performance:
     mouth_T52: NDArray[np.float32]
     """Speech alone."""
     visemes_T15: NDArray[np.float32]
+    emotions_T: tuple[str, ...]
+    """A key of `EXPRESSIONS` for every frame."""
     samples: NDArray[np.float32]
     """Mono sound in [-1, 1], exactly T / FPS seconds."""
     sample_rate: int
     text: str
     phonemes: tuple[TimedSymbol, ...]
+    words: tuple[TimedSymbol, ...] = ()
 
     @property
     def frame_count(self) -> int:
@@ -56,11 +82,13 @@ class Performance:
         return np.asarray(np.clip(self.expression_T52 + self.mouth_T52, 0, 1), np.float32)
 
 
-def perform(rng: np.random.Generator, seconds: float, voice: Voice) -> Performance:
-    """Invent a performance of `seconds`, spoken in `voice`."""
+def perform(rng: np.random.Generator, seconds: float, voice: Voice, *, is_idle: bool = False) -> Performance:
+    """Invent a performance of `seconds`, spoken in `voice`, or of silent listening if `is_idle`."""
     count = round(seconds * FPS)
     if count < 1:
         raise ValueError(f"seconds must be at least one frame (1/{FPS}), got {seconds}")
+    if is_idle:
+        return perform_speech(rng, silence(count / FPS), count)
     return perform_speech(rng, _monologue(rng, count / FPS, voice), count)
 
 
@@ -72,25 +100,55 @@ def perform_speech(
     Passing expressions are drawn from `moods`.
     """
     samples = _fitted(speech.samples, round(frame_count / FPS * speech.sample_rate))
+    prosody = prosody_of(samples, speech.sample_rate, speech.phonemes, frame_count, FPS)
     visemes = viseme_track(speech.phonemes, frame_count, FPS)
-    loudness = _loudness(samples, speech.sample_rate, frame_count)
-    mouth = np.clip(visemes @ viseme_matrix() * np.float32(rng.uniform(0.8, 1.05)), 0, 1)
-    gaze_T2 = _gaze_track(rng, frame_count)
-    expression = _expression_episodes(rng, frame_count, moods)
-    expression += np.stack([weight_vector(gaze(right, up)) for right, up in gaze_T2])
-    _lift_brows(expression, loudness, rng.uniform(0.1, 0.45))
-    blink = _blink_track(rng, frame_count)[:, None]
-    lids = [COEFFICIENTS.index("eyeBlinkLeft"), COEFFICIENTS.index("eyeBlinkRight")]
-    expression[:, lids] = np.maximum(expression[:, lids], blink)
+    temperament = Temperament.draw(rng)
+    episodes = draw_episodes(rng, frame_count / FPS, moods)
+    gaze_T2, saccades = gaze_track(rng, frame_count, FPS, glances=emotion_glances(episodes))
+    pose = head_track(
+        rng,
+        prosody,
+        FPS,
+        temperament,
+        head_following(gaze_T2, FPS),
+        emotion_pose(episodes, frame_count, FPS),
+    )
+    speaking = 1.0 - visemes[:, VISEME_NAMES.index("sil")].astype(np.float64)
+    expression = emotion_track(rng, episodes, frame_count, FPS, speaking)
+    _part_lips_less(expression, visemes)
+    _raise_brows(
+        expression, brow_raises(rng, frame_times(frame_count, FPS), prosody.accents, temperament.brow_raises)
+    )
+    _tremble(rng, expression)
+    closing_s = blink_times(
+        rng,
+        frame_count / FPS,
+        temperament.blink_rate_hz,
+        [end_s for _, end_s in prosody.phrases],
+        saccades,
+    )
+    _move_eyes(expression, gaze_T2, pose, blink_track(rng, frame_count, FPS, closing_s))
     return Performance(
-        pose_T6=_head_track(rng, frame_count, loudness, gaze_T2),
+        pose_T6=pose.astype(np.float32),
         expression_T52=np.clip(expression, 0, 1).astype(np.float32),
-        mouth_T52=mouth.astype(np.float32),
+        mouth_T52=_mouth(rng, visemes, prosody),
         visemes_T15=visemes,
+        emotions_T=emotion_labels(episodes, frame_count, FPS),
         samples=samples,
         sample_rate=speech.sample_rate,
         text=speech.text,
         phonemes=speech.phonemes,
+        words=speech.words,
+    )
+
+
+def silence(seconds: float, sample_rate: int = 22_050) -> Speech:
+    """Nobody speaks."""
+    return Speech(
+        text="",
+        samples=np.zeros(round(seconds * sample_rate), np.float32),
+        sample_rate=sample_rate,
+        phonemes=(),
     )
 
 
@@ -98,25 +156,33 @@ def join_speech(parts: list[Speech], gaps_s: list[float]) -> Speech:
     """Utterances one after another, each preceded by its gap of silence."""
     sound: list[NDArray[np.float32]] = []
     phonemes: list[TimedSymbol] = []
+    words: list[TimedSymbol] = []
     count = 0
     for part, gap_s in zip(parts, gaps_s, strict=True):
-        silence = np.zeros(round(gap_s * part.sample_rate), np.float32)
-        offset_s = (count + len(silence)) / part.sample_rate
+        if part.sample_rate != parts[0].sample_rate:
+            raise ValueError(
+                f"parts must share one sample rate, got {parts[0].sample_rate} and {part.sample_rate}"
+            )
+        gap = np.zeros(round(gap_s * part.sample_rate), np.float32)
+        offset_s = (count + len(gap)) / part.sample_rate
         phonemes += [(ipa, start + offset_s, end + offset_s) for ipa, start, end in part.phonemes]
-        sound += [silence, part.samples]
-        count += len(silence) + len(part.samples)
+        words += [(word, start + offset_s, end + offset_s) for word, start, end in part.words]
+        sound += [gap, part.samples]
+        count += len(gap) + len(part.samples)
     return Speech(
         text=" ".join(part.text for part in parts),
         samples=np.concatenate(sound),
         sample_rate=parts[0].sample_rate,
         phonemes=tuple(phonemes),
+        words=tuple(words),
     )
 
 
 def _monologue(rng: np.random.Generator, seconds: float, voice: Voice) -> Speech:
     parts, gaps_s, length_s = [], [], 0.0
     while length_s < seconds:
-        gaps_s.append(float(rng.uniform(0.15, 0.9)))
+        listens = rng.random() < IDLE_SHARE
+        gaps_s.append(float(rng.uniform(2.0, 5.0) if listens else rng.uniform(0.15, 0.9)))
         parts.append(speak(random_sentence(rng), voice))
         length_s += gaps_s[-1] + parts[-1].duration_s
     return join_speech(parts, gaps_s)
@@ -126,77 +192,51 @@ def _fitted(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     return np.pad(samples[:count], (0, max(0, count - len(samples))))
 
 
-def _loudness(samples: NDArray[np.float32], sample_rate: int, frame_count: int) -> NDArray[np.float64]:
-    """Smoothed loudness per frame, 1 at the clip's loud passages, 0 throughout if there is no sound."""
-    edges = np.round(np.arange(frame_count + 1) / FPS * sample_rate).astype(int)
-    level = np.array([np.abs(samples[a:b]).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
-    smooth = gaussian_filter1d(level.astype(np.float64), 1.5)
-    return np.asarray(smooth / max(1e-6, float(np.percentile(smooth, 95))))
-
-
-def _drift(rng: np.random.Generator, count: int, sigma: float, width_s: float) -> NDArray[np.float64]:
-    """Smooth noise of standard deviation `sigma` that changes over about `width_s`."""
-    width = width_s * FPS
-    margin = int(4 * width) + 1
-    smooth = gaussian_filter1d(rng.standard_normal(count + 2 * margin), width)
-    return np.asarray(smooth[margin : margin + count] * sigma * np.sqrt(2 * np.sqrt(np.pi) * width))
-
-
-def _gaze_track(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Gaze (T, 2), right and up, -1 to 1: fixations mostly near the camera, with quick jumps between."""
-    track = np.zeros((count, 2))
-    start = 0
-    while start < count:
-        away = rng.random() < 0.3
-        track[start:] = rng.normal(0, (0.45, 0.25) if away else (0.08, 0.06))
-        start += int(FPS * (rng.uniform(0.3, 1.2) if away else rng.uniform(0.8, 3.0)))
-    return np.asarray(np.clip(gaussian_filter1d(track, 0.6, axis=0), -0.9, 0.9))
-
-
-def _blink_track(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
-    track = np.zeros(count + len(_BLINK_SHAPE), np.float32)
-    start = int(FPS * rng.uniform(0.5, 3))
-    while start < count:
-        track[start : start + len(_BLINK_SHAPE)] = _BLINK_SHAPE
-        again = rng.random() < 0.12  # a double blink
-        start += int(FPS * (0.32 if again else np.clip(rng.lognormal(1.15, 0.5), 1.0, 8.0)))
-    return track[:count]
-
-
-def _expression_episodes(rng: np.random.Generator, count: int, moods: Sequence[str]) -> NDArray[np.float64]:
-    """Expressions (T, 52) that come, stay for some seconds and go, with rest between."""
-    track = np.zeros((count, len(COEFFICIENTS)))
-    start = int(FPS * rng.uniform(0, 1.5))
-    while start < count:
-        length = int(FPS * rng.uniform(1.2, 4.0))
-        ramp = int(FPS * rng.uniform(0.25, 0.6))
-        shape = np.clip(np.minimum(np.arange(length) + 1, length - np.arange(length)) / ramp, 0, 1)
-        shape = shape * shape * (3 - 2 * shape)
-        vector = expression_vector(str(rng.choice(moods)), rng.uniform(0.35, 1.0))
-        stop = min(count, start + length)
-        track[start:stop] += shape[: stop - start, None] * vector
-        start += length + int(FPS * rng.uniform(0.2, 2.0))
-    return track
-
-
-def _lift_brows(expression: NDArray[np.float64], loudness: NDArray[np.float64], amount: float) -> None:
-    """Raise the brows on emphasis, in place."""
-    emphasis = np.clip(gaussian_filter1d(loudness, 2) - 0.6, 0, 1) * 2 * amount
-    for name, share in (("browInnerUp", 1.0), ("browOuterUpLeft", 0.6), ("browOuterUpRight", 0.6)):
-        expression[:, COEFFICIENTS.index(name)] += share * emphasis
-
-
-def _head_track(
-    rng: np.random.Generator, count: int, loudness: NDArray[np.float64], gaze_T2: NDArray[np.float64]
+def _mouth(
+    rng: np.random.Generator, visemes_T15: NDArray[np.float32], prosody: Prosody
 ) -> NDArray[np.float32]:
-    """Pose (T, 6): slow drift, faster sway while speaking, nods on emphasis, and following the gaze."""
-    speaking = 0.4 + 0.6 * np.clip(gaussian_filter1d(loudness, 6), 0, 1)
-    follow = gaussian_filter1d(gaze_T2, 5, axis=0)
-    pitch = _drift(rng, count, 3.5, 0.9) + speaking * _drift(rng, count, 2.0, 0.22)
-    pitch += 2.5 * gaussian_filter1d(loudness, 2) - 6 * follow[:, 1]
-    yaw = _drift(rng, count, 9, 1.3) + speaking * _drift(rng, count, 2.5, 0.3) - 10 * follow[:, 0]
-    roll = _drift(rng, count, 3, 1.1) + speaking * _drift(rng, count, 1.2, 0.3)
-    x = _drift(rng, count, 0.06, 1.5) + 0.02 * yaw / 9
-    y = _drift(rng, count, 0.05, 1.5)
-    z = _drift(rng, count, 0.12, 2.0)
-    return np.stack([pitch, yaw, roll, x, y, z], 1).astype(np.float32)
+    """Mouth weights (T, 52): the visemes, articulated more or less, the jaw wider the louder the voice."""
+    mouth = visemes_T15 @ viseme_matrix() * np.float32(rng.uniform(0.85, 1.05))
+    swing = 1 + _LOUDNESS_SWING * (np.clip(prosody.loudness_T, 0, 1.4) - 0.7)
+    mouth[:, COEFFICIENTS.index("jawOpen")] *= swing
+    return np.asarray(np.clip(mouth, 0, 1), np.float32)
+
+
+def _part_lips_less(expression: NDArray[np.float64], visemes_T15: NDArray[np.float32]) -> None:
+    """Let the lips meet on p, b, m and the teeth reach them on f, v, whatever the mood; in place."""
+    meeting = visemes_T15[:, VISEME_NAMES.index("PP")] + 0.7 * visemes_T15[:, VISEME_NAMES.index("FF")]
+    for name in ("jawOpen", "mouthFunnel"):
+        expression[:, COEFFICIENTS.index(name)] *= 1 - meeting
+    for name in ("mouthUpperUp", "mouthLowerDown"):
+        for side in ("Left", "Right"):
+            expression[:, COEFFICIENTS.index(name + side)] *= 1 - meeting
+
+
+def _raise_brows(expression: NDArray[np.float64], height_T: NDArray[np.float64]) -> None:
+    for name, share in (("browInnerUp", 1.0), ("browOuterUpLeft", 0.7), ("browOuterUpRight", 0.65)):
+        expression[:, COEFFICIENTS.index(name)] += share * height_T
+
+
+def _tremble(rng: np.random.Generator, expression: NDArray[np.float64]) -> None:
+    """Add the movement of a resting face, in place; a muscle only pulls, so half of the noise is lost."""
+    for name, size in _MICRO.items():
+        noise = drift(rng, len(expression), FPS, 0.25)
+        expression[:, COEFFICIENTS.index(name)] += size * np.maximum(noise + 0.5, 0)
+
+
+def _move_eyes(
+    expression: NDArray[np.float64],
+    gaze_T2: NDArray[np.float64],
+    pose_T6: NDArray[np.float64],
+    lids_T2: NDArray[np.float64],
+) -> None:
+    """Turn the eyes, let the upper lids follow them down, and blink; in place."""
+    weights, _ = eye_weights(gaze_T2, pose_T6[:, 1], pose_T6[:, 0])
+    for name, track in weights.items():
+        expression[:, COEFFICIENTS.index(name)] += track
+    for side, name in enumerate(("Left", "Right")):
+        lid = COEFFICIENTS.index(f"eyeBlink{name}")
+        lowered = expression[:, lid] + _LID_FOLLOWS_GAZE * weights[f"eyeLookDown{name}"]
+        expression[:, lid] = np.maximum(np.minimum(lowered, 1), lids_T2[:, side])
+        for held in ("eyeWide", "eyeSquint"):  # a closing lid is neither
+            expression[:, COEFFICIENTS.index(held + name)] *= 1 - lids_T2[:, side]

@@ -1,74 +1,44 @@
-"""What a face does: visemes and expressions as ARKit weights, and random poses, expressions and mouths.
+"""What a face does besides speaking: expressions as ARKit weights, and random poses, expressions and mouths.
 
 Weights are vectors (52,) in the order of `COEFFICIENTS`; a frame's weights are expression + mouth, clipped to
-[0, 1]. A pose is pitch, yaw, roll in degrees and the translation x, y, z in head units.
+[0, 1]. A pose is pitch, yaw, roll in degrees and the translation x, y, z in head units. The visemes and the
+naming of weights are handed on from `visemes` and `coefficients`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from gcavt.code_space import COEFFICIENTS
+from training.synthetic.coefficients import Weights, both, weight_vector
+from training.synthetic.eyes import gaze
+from training.synthetic.visemes import (
+    VISEME_NAMES,
+    VISEMES,
+    TimedSymbol,
+    viseme_matrix,
+    viseme_track,
+    visemes_of,
+)
 
-Weights = NDArray[np.float32]
-
-
-def both(name: str, value: float) -> dict[str, float]:
-    """The same weight on the left and on the right."""
-    return {f"{name}Left": value, f"{name}Right": value}
-
-
-VISEMES: dict[str, dict[str, float]] = {
-    "sil": {},
-    "PP": {
-        "jawOpen": 0.04,
-        "mouthClose": 0.05,
-        **both("mouthPress", 0.6),
-        "mouthRollLower": 0.35,
-        "mouthRollUpper": 0.3,
-    },
-    "FF": {"jawOpen": 0.10, "mouthRollLower": 0.75, **both("mouthUpperUp", 0.35), "mouthShrugLower": 0.2},
-    "TH": {"jawOpen": 0.20, "tongueOut": 0.55, **both("mouthUpperUp", 0.2), **both("mouthLowerDown", 0.25)},
-    "DD": {
-        "jawOpen": 0.18,
-        **both("mouthUpperUp", 0.25),
-        **both("mouthLowerDown", 0.35),
-        **both("mouthStretch", 0.1),
-    },
-    "kk": {"jawOpen": 0.25, **both("mouthUpperUp", 0.15), **both("mouthLowerDown", 0.25)},
-    "CH": {"jawOpen": 0.14, "mouthFunnel": 0.75, "mouthPucker": 0.25, **both("mouthLowerDown", 0.2)},
-    "SS": {
-        "jawOpen": 0.06,
-        **both("mouthStretch", 0.45),
-        **both("mouthLowerDown", 0.45),
-        **both("mouthUpperUp", 0.3),
-        **both("mouthDimple", 0.2),
-    },
-    "nn": {"jawOpen": 0.16, **both("mouthLowerDown", 0.3), **both("mouthUpperUp", 0.15)},
-    "RR": {"jawOpen": 0.15, "mouthFunnel": 0.45, "mouthPucker": 0.25},
-    "aa": {"jawOpen": 0.72, **both("mouthUpperUp", 0.2), **both("mouthLowerDown", 0.3)},
-    "E": {
-        "jawOpen": 0.42,
-        **both("mouthStretch", 0.35),
-        **both("mouthUpperUp", 0.25),
-        **both("mouthLowerDown", 0.3),
-    },
-    "ih": {
-        "jawOpen": 0.22,
-        **both("mouthStretch", 0.45),
-        **both("mouthSmile", 0.15),
-        **both("mouthLowerDown", 0.3),
-        **both("mouthUpperUp", 0.2),
-    },
-    "oh": {"jawOpen": 0.45, "mouthFunnel": 0.65, "mouthPucker": 0.2},
-    "ou": {"jawOpen": 0.18, "mouthFunnel": 0.35, "mouthPucker": 0.85},
-}
-"""Mouth weights at the height of each viseme."""
-
-VISEME_NAMES = tuple(VISEMES)
+__all__ = [
+    "EXPRESSIONS",
+    "MOUTH_SHARE",
+    "VISEMES",
+    "VISEME_NAMES",
+    "TimedSymbol",
+    "Weights",
+    "both",
+    "expression_vector",
+    "gaze",
+    "random_expression",
+    "random_mouth",
+    "random_pose",
+    "viseme_matrix",
+    "viseme_track",
+    "visemes_of",
+    "weight_vector",
+]
 
 EXPRESSIONS: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -125,22 +95,22 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
         "browDownRight": 0.25,
         "browOuterUpLeft": 0.35,
     },
+    "thinking": {
+        "browDownLeft": 0.45,
+        "browDownRight": 0.15,
+        "browOuterUpRight": 0.45,
+        "browInnerUp": 0.2,
+        **both("eyeSquint", 0.35),
+        **both("mouthPress", 0.35),
+        "mouthRight": 0.35,
+        "mouthPucker": 0.2,
+    },
 }
-"""Weights at full strength."""
+"""Weights at full strength; one-sided ones are mirrored half of the time where they pass in motion."""
 
 _UPPER_FACE = ("browDown", "browOuterUp", "eyeSquint", "eyeWide", "eyeBlink", "cheekSquint", "noseSneer")
 MOUTH_SHARE = 0.55
 """How much of an expression reaches the mouth, which belongs to speech."""
-
-
-def weight_vector(weights: Mapping[str, float]) -> Weights:
-    """Named weights as a vector (52,) clipped to [0, 1]. Raises ValueError on an unknown name."""
-    vector = np.zeros(len(COEFFICIENTS), np.float32)
-    for name, value in weights.items():
-        if name not in COEFFICIENTS:
-            raise ValueError(f"{name!r} is not one of the 52 coefficients")
-        vector[COEFFICIENTS.index(name)] = value
-    return np.clip(vector, 0, 1)
 
 
 def expression_vector(name: str, strength: float = 1.0) -> Weights:
@@ -148,11 +118,6 @@ def expression_vector(name: str, strength: float = 1.0) -> Weights:
     return weight_vector(
         {key: value * strength * _share(key) for key, value in EXPRESSIONS[name].items()},
     )
-
-
-def viseme_matrix() -> NDArray[np.float32]:
-    """(15, 52): the weights of every viseme, in the order of `VISEME_NAMES`."""
-    return np.stack([weight_vector(VISEMES[name]) for name in VISEME_NAMES])
 
 
 def _share(coefficient: str) -> float:
@@ -192,13 +157,6 @@ def random_expression(rng: np.random.Generator) -> Weights:
     return weight_vector(weights | gaze(rng.normal(0, 0.35), rng.normal(0, 0.25)))
 
 
-def gaze(right: float, up: float) -> dict[str, float]:
-    """Eye weights for looking to the figure's right and up by -1 to 1."""
-    horizontal = ("eyeLookInLeft", "eyeLookOutRight") if right > 0 else ("eyeLookOutLeft", "eyeLookInRight")
-    vertical = "eyeLookUp" if up > 0 else "eyeLookDown"
-    return dict.fromkeys(horizontal, abs(right)) | both(vertical, abs(up))
-
-
 def random_mouth(rng: np.random.Generator) -> Weights:
     """A viseme or a blend of two, sometimes with the jaw moved aside or further open."""
     first, second = (VISEME_NAMES[i] for i in rng.choice(len(VISEME_NAMES), 2))
@@ -213,86 +171,3 @@ def random_mouth(rng: np.random.Generator) -> Weights:
     if rng.random() < 0.15:
         weights["jawLeft" if rng.random() < 0.5 else "jawRight"] = rng.uniform(0, 0.3)
     return weight_vector(weights)
-
-
-_IPA_VISEMES = {
-    "PP": "p b m",
-    "FF": "f v",
-    "TH": "θ ð",
-    "DD": "t d ɾ",
-    "kk": "k ɡ g ŋ h",
-    "CH": "ʃ ʒ tʃ dʒ",
-    "SS": "s z",
-    "nn": "n l",
-    "RR": "ɹ r ɚ ɜ",
-    "aa": "a ɑ æ ʌ ɐ",
-    "E": "ɛ e",
-    "ih": "ə ɪ i j ᵻ",
-    "oh": "o ɔ ɒ",
-    "ou": "u ʊ w",
-}
-_VISEME_OF = {ipa: viseme for viseme, symbols in _IPA_VISEMES.items() for ipa in symbols.split()}
-_DIPHTHONGS = {
-    "aɪ": ("aa", "ih"),
-    "eɪ": ("E", "ih"),
-    "ɔɪ": ("oh", "ih"),
-    "oʊ": ("oh", "ou"),
-    "əʊ": ("oh", "ou"),
-    "aʊ": ("aa", "ou"),
-    "ɛɹ": ("E", "RR"),
-    "ɑːɹ": ("aa", "RR"),
-    "ɔːɹ": ("oh", "RR"),
-    "ɪɹ": ("ih", "RR"),
-}
-_DOMINANCE = {"PP": 1.6, "FF": 1.4, "CH": 1.2, "ou": 1.2, "oh": 1.1}
-"""Visemes that keep their shape against their neighbours."""
-_REACH_S = 0.055
-"""A viseme begins this long before its sound and ends this long after."""
-
-TimedSymbol = tuple[str, float, float]
-"""A phoneme or viseme with its start and end in seconds."""
-
-
-def visemes_of(phonemes: Sequence[TimedSymbol]) -> list[TimedSymbol]:
-    """Timed visemes of timed IPA phonemes; a diphthong becomes two, an unknown or empty symbol silence."""
-    timed: list[TimedSymbol] = []
-    for ipa, start_s, end_s in phonemes:
-        symbol = ipa.replace("ˈ", "").replace("ˌ", "")
-        if end_s <= start_s:
-            continue
-        if symbol in _DIPHTHONGS:
-            first, second = _DIPHTHONGS[symbol]
-            middle_s = start_s + 0.55 * (end_s - start_s)
-            timed += [(first, start_s, middle_s), (second, middle_s, end_s)]
-            continue
-        known = [_VISEME_OF[part] for part in (symbol, symbol[:2], symbol[:1]) if part in _VISEME_OF]
-        timed.append((known[0] if known else "sil", start_s, end_s))
-    return timed
-
-
-def _with_pauses(timed: Sequence[TimedSymbol], duration_s: float) -> list[TimedSymbol]:
-    """`timed` with "sil" in every gap before, between and after its members."""
-    filled: list[TimedSymbol] = []
-    end_s = 0.0
-    for symbol in [*timed, ("sil", duration_s, duration_s)]:
-        if symbol[1] > end_s:
-            filled.append(("sil", end_s, symbol[1]))
-        filled.append(symbol)
-        end_s = max(end_s, symbol[2])
-    return [symbol for symbol in filled if symbol[2] > symbol[1]]
-
-
-def viseme_track(phonemes: Sequence[TimedSymbol], frame_count: int, fps: float = 25.0) -> NDArray[np.float32]:
-    """Co-articulated viseme weights (frame_count, 15); every row sums to 1.
-
-    Each viseme is a raised cosine about the middle of its sound; pauses are "sil" sounds of their own.
-    """
-    frame_s = (np.arange(frame_count) + 0.5) / fps
-    track = np.zeros((frame_count, len(VISEME_NAMES)), np.float64)
-    for viseme, start_s, end_s in _with_pauses(visemes_of(phonemes), frame_count / fps):
-        half_s = 0.5 * (end_s - start_s) + _REACH_S
-        distance = np.abs(frame_s - 0.5 * (start_s + end_s)) / half_s
-        bump = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * distance), 0.0)
-        track[:, VISEME_NAMES.index(viseme)] += _DOMINANCE.get(viseme, 1.0) * bump
-    track[track.sum(1) < 1e-6, VISEME_NAMES.index("sil")] = 1.0
-    return np.asarray(track / track.sum(1, keepdims=True), np.float32)

@@ -1,4 +1,5 @@
-"""Ground truth of rendered frames: landmarks, flow between two frames of one identity, depth and neck blend.
+"""Ground truth of rendered frames: landmarks and which are seen, flow between two frames of one identity,
+depth and neck blend.
 
 The pose, the 52 weights, segmentation and alpha are fields of `Render` itself.
 """
@@ -8,19 +9,55 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from training.synthetic.head_pack import load_head_pack
+from training.synthetic.landmark_vertices import iris_points, landmark_vertices_468
 from training.synthetic.raster import flow_to, project, sample_attributes
 from training.synthetic.renderer import Render
 
 EMPTY_Z = -9.0
 """Depth map value where there is no figure."""
+_EMPTY_DEPTH = 1e8
 _SAME_SURFACE = 0.05
 """Two depths closer than this, in head units, are the same surface."""
 
 
+_BEHIND_LID = 0.03
+"""An iris's point this far behind the nearest surface, in head units, is covered."""
+
+
 def landmarks(render: Render) -> NDArray[np.float32]:
     """MediaPipe's 468 landmarks (468, 2), x and y in pixels of the picture, occluded ones included."""
-    points = render.vertices_N3[render.landmark_vertices_468]
+    points = render.vertices_N3[landmark_vertices_468(load_head_pack())]
     return project(points, len(render.image))[:, :2].copy()
+
+
+def landmarks_478(render: Render) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """MediaPipe's 478 landmarks (478, 2) in pixels of the picture, and which are seen (478,).
+
+    Seen means: inside the picture, and nothing in front of it.
+    """
+    pack = load_head_pack()
+    points = np.concatenate(
+        [render.vertices_N3[landmark_vertices_468(pack)], iris_points(pack, render.vertices_N3)]
+    )
+    return project(points, len(render.image))[:, :2].copy(), _is_seen(render, points)
+
+
+def _is_seen(render: Render, points_K3: NDArray[np.float32]) -> NDArray[np.bool_]:
+    side = len(render.depth_RR)
+    projected = project(np.ascontiguousarray(points_K3), side)
+    column, row = np.floor(projected[:, 0]).astype(int), np.floor(projected[:, 1]).astype(int)
+    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+    nearest = np.full(len(points_K3), -np.inf)
+    for down in (-1, 0, 1):  # a landmark on an outline may fall on the pixel beside it
+        for across in (-1, 0, 1):
+            rows, columns = np.clip(row + down, 0, side - 1), np.clip(column + across, 0, side - 1)
+            found = render.depth_RR[rows, columns]
+            nearest = np.maximum(nearest, np.where(found < _EMPTY_DEPTH, found, -np.inf))
+    slack = np.where(
+        np.arange(len(points_K3)) < len(render.landmark_vertices_468), _SAME_SURFACE, _BEHIND_LID
+    )
+    return np.asarray(inside & (projected[:, 2] <= nearest + slack))
 
 
 def flow(
