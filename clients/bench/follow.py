@@ -16,18 +16,7 @@ from clients.media_files import MediaFile, pictures_at_25_fps
 from engine.assets import face_landmarker_path
 from engine.errors import BadMediaError
 from engine.face_tracker import FaceTracker
-from gcavt.preprocessing import head_angles
-
-READINGS = ("pitch", "yaw", "roll", "jaw", "blink", "smile", "brow")
-"""Head angles in degrees; the others are MediaPipe's blendshapes, 0 to 1."""
-_SHAPES = {
-    "jaw": ("jawOpen",),
-    "blink": ("eyeBlinkLeft", "eyeBlinkRight"),
-    "smile": ("mouthSmileLeft", "mouthSmileRight"),
-    "brow": ("browInnerUp",),
-}
-STILL = {"pitch": 0.4, "yaw": 0.4, "roll": 0.3, "jaw": 0.02, "blink": 0.1, "smile": 0.05, "brow": 0.05}
-"""A clip whose reading has a smaller standard deviation does not move it, and says nothing about it."""
+from training.metrics.follow import READINGS, correlations, face_readings
 
 
 @dataclass(frozen=True)
@@ -91,28 +80,10 @@ def read_film(path: Path, tracker: FaceTracker) -> Reading:
     tracker.reset()
     rows = []
     for number, image in enumerate(pictures_at_25_fps(MediaFile.probe(path))):
-        face = tracker.track(image, number * 40)
-        if face is None or face.head_rotation is None or face.blendshapes is None:
-            rows.append(np.full(len(READINGS), np.nan, np.float32))
-            continue
-        shapes = [np.mean([face.blendshapes[name] for name in names]) for names in _SHAPES.values()]
-        rows.append(np.array([*head_angles(face.head_rotation), *shapes], np.float32))
+        rows.append(face_readings(tracker.track(image, number * 40)))
     if not rows:
         raise BadMediaError(f"{path} has no pictures.")
     return Reading(np.stack(rows))
-
-
-def correlations(driver: NDArray[np.floating], avatar: NDArray[np.floating]) -> list[float]:
-    """Pearson's r per reading over frames where both show a face; NaN where the driver keeps still."""
-    frames = min(len(driver), len(avatar))
-    driver, avatar = driver[:frames], avatar[:frames]
-    both = np.isfinite(driver[:, 0]) & np.isfinite(avatar[:, 0])
-    results = []
-    for column, name in enumerate(READINGS):
-        x, y = driver[both, column], avatar[both, column]
-        moves = len(x) > 2 and x.std() >= STILL[name] and y.std() > 0
-        results.append(float(np.corrcoef(x, y)[0, 1]) if moves else float("nan"))
-    return results
 
 
 def _drive(clip: Path, film: Path, args: argparse.Namespace) -> None:

@@ -113,7 +113,7 @@ def clips_sheet(played: Sequence[Played], columns: int = 7) -> Image:
             sentence = grid_sentence(one.name)
             said = f', "{sentence}"' if sentence else ""
             rows.append([one.by_sound.film_THWC[t] for t in times])
-            labels.append([f"mouth by sound{said if k == 0 else ''}" for k in range(columns)])
+            labels.append([f"mouth by sound{said}", *[""] * (columns - 1)])  # runs on over the next cells
     return grid(rows, labels, 160)
 
 
