@@ -439,7 +439,7 @@ def _cut_along(rng: np.random.Generator, lines: NDArray[Any], style: HairStyle) 
     along = np.broadcast_to(np.linspace(0, 1, points), (count, points)).copy()
     if style.end_height is None:
         return along
-    end = style.end_height + rng.normal(0, 0.05, count)
+    end: NDArray[Any] = np.asarray(style.end_height + rng.normal(0, 0.05, count))
     for i in range(count):
         below = np.nonzero(lines[i, :, 1] < end[i])[0]
         if len(below) and below[0] > 0:

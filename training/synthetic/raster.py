@@ -25,6 +25,8 @@ _SKIN, _UPPER_TEETH, _HAIR, _LOWER_TEETH, _CLOTH, _LASH, _FRAME, _CAP = 0, 2, 5,
 GRAIN_PX = 256
 STRANDS_PER_CARD = 10
 _STRANDS_PER_LASH = 15
+_TILE_PX = 8
+"""Side of the tiles by which hair behind the head is skipped."""
 
 
 def grain_table(seed: int = 20_000) -> NDArray[np.float32]:
@@ -78,7 +80,8 @@ def grain_at(grain: NDArray[np.float32], x: float, y: float) -> float:
     right, bottom = (left + 1) & 255, (top + 1) & 255
     above = grain[top, left] * (1 - fx) + grain[top, right] * fx
     below = grain[bottom, left] * (1 - fx) + grain[bottom, right] * fx
-    return above * (1 - fy) + below * fy
+    value: float = above * (1 - fy) + below * fy
+    return value
 
 
 @jit
@@ -135,6 +138,31 @@ def _narrow(first: int, last: int, left: int, weight: float, step: float) -> tup
 
 
 @jit
+def _farthest_per_tile(depth_RR: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Greatest depth in each tile of `_TILE_PX` pixels; tiles at the edge may be cut."""
+    side = len(depth_RR)
+    tiles = (side + _TILE_PX - 1) // _TILE_PX
+    farthest = np.zeros((tiles, tiles), np.float32)
+    for y in range(side):
+        for x in range(side):
+            if depth_RR[y, x] > farthest[y // _TILE_PX, x // _TILE_PX]:
+                farthest[y // _TILE_PX, x // _TILE_PX] = depth_RR[y, x]
+    return farthest
+
+
+@jit
+def _is_hidden(
+    farthest: NDArray[np.float32], left: int, right: int, top: int, bottom: int, nearest: float
+) -> bool:
+    """Whether everything in a box of pixels is already nearer than `nearest`."""
+    for y in range(top // _TILE_PX, bottom // _TILE_PX + 1):
+        for x in range(left // _TILE_PX, right // _TILE_PX + 1):
+            if farthest[y, x] > nearest:
+                return False
+    return True
+
+
+@jit
 def rasterise(
     screen_N3: NDArray[np.float32],
     triangles_T3: NDArray[np.int32],
@@ -153,7 +181,10 @@ def rasterise(
     triangle = np.full((side_px, side_px), -1, np.int32)
     weight_1 = np.zeros((side_px, side_px), np.float32)
     weight_2 = np.zeros((side_px, side_px), np.float32)
+    farthest = np.zeros((1, 1), np.float32)
     for t in range(len(triangles_T3)):
+        if material_T[t] == _HAIR and (t == 0 or material_T[t - 1] != _HAIR):
+            farthest = _farthest_per_tile(depth)
         a, b, c = triangles_T3[t, 0], triangles_T3[t, 1], triangles_T3[t, 2]
         x0, y0, z0 = screen_N3[a, 0], screen_N3[a, 1], screen_N3[a, 2]
         ux, uy = screen_N3[b, 0] - x0, screen_N3[b, 1] - y0
@@ -172,8 +203,15 @@ def rasterise(
             continue
         inverse = np.float32(1) / area
         dz1, dz2 = screen_N3[b, 2] - z0, screen_N3[c, 2] - z0
+        if material == _HAIR and _is_hidden(
+            farthest, left, right, top, bottom, z0 + min(np.float32(0), dz1, dz2)
+        ):
+            continue
         step_1, step_2 = vy * inverse, -uy * inverse
         is_cut = material == _HAIR or material == _LASH or material == _CAP or material == _CLOTH
+        a0, a1, a2 = coordinates_N3[a, 0], coordinates_N3[a, 1], coordinates_N3[a, 2]
+        b0, b1, b2 = coordinates_N3[b, 0], coordinates_N3[b, 1], coordinates_N3[b, 2]
+        c0, c1, c2 = coordinates_N3[c, 0], coordinates_N3[c, 1], coordinates_N3[c, 2]
         px = np.float32(left) + np.float32(0.5) - x0
         for y in range(top, bottom + 1):
             py = np.float32(y) + np.float32(0.5) - y0
@@ -198,9 +236,9 @@ def rasterise(
                     continue
                 if is_cut:
                     w0 = 1 - w1 - w2
-                    p0 = w0 * coordinates_N3[a, 0] + w1 * coordinates_N3[b, 0] + w2 * coordinates_N3[c, 0]
-                    p1 = w0 * coordinates_N3[a, 1] + w1 * coordinates_N3[b, 1] + w2 * coordinates_N3[c, 1]
-                    p2 = w0 * coordinates_N3[a, 2] + w1 * coordinates_N3[b, 2] + w2 * coordinates_N3[c, 2]
+                    p0 = w0 * a0 + w1 * b0 + w2 * c0
+                    p1 = w0 * a1 + w1 * b1 + w2 * c1
+                    p2 = w0 * a2 + w1 * b2 + w2 * c2
                     if material == _HAIR:
                         if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, 0.26):
                             continue

@@ -175,11 +175,16 @@ class Renderer:
                 np.full(len(lashes.triangles_K3), int(Material.LASH)),
             ),
         ]
+        # Hair in front is drawn first, so that what lies behind it is skipped sooner.
+        nearest = np.argsort(-rigid.vertices_H3[rigid.triangles_K3, 2].mean(1), kind="stable")
+        nearest = nearest[np.argsort(rigid.material_K[nearest], kind="stable")]
+        blocking = groups[2][0]
+        groups[2] = (blocking[nearest], rigid.material_K[nearest])
         self.triangles_T3 = np.ascontiguousarray(np.concatenate([group[0] for group in groups]), np.int32)
         self._material_T = np.concatenate([group[1] for group in groups]).astype(np.int32)
         self._uv_T32 = np.ascontiguousarray(pack.triangle_uv_T32[is_head])
-        self._blockers_T3 = np.concatenate([pack.coarse_triangles_C3, groups[2][0]])
-        self._casters_T3 = np.concatenate([pack.coarse_triangles_C3, groups[2][0][::2]])
+        self._blockers_T3 = np.concatenate([pack.coarse_triangles_C3, blocking])
+        self._casters_T3 = np.concatenate([pack.coarse_triangles_C3, blocking[::2]])
         lash_blend = np.ones(len(lashes.coordinates_E3), np.float32)
         self.head_blend_N = np.concatenate(
             [pack.head_blend_F, pack.head_blend_F[shell.source_S], rigid.head_blend_H, lash_blend]
@@ -265,11 +270,8 @@ class Renderer:
             self.triangles_T3,
             self._material_T,
             self._uv_T32,
-            normals,
+            self._attributes(vertices, normals),
             tangents,
-            self._coordinates_N3,
-            self._occlusion_N,
-            self._key_light(vertices, normals),
             triangle,
             weight_1,
             weight_2,
@@ -297,6 +299,15 @@ class Renderer:
             weight_1_RR=weight_1,
             weight_2_RR=weight_2,
         )
+
+    def _attributes(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `shade` reads per vertex, side by side in memory."""
+        attributes = np.empty((len(vertices), 8), np.float32)
+        attributes[:, :3] = normals
+        attributes[:, 3:6] = self._coordinates_N3
+        attributes[:, 6] = self._occlusion_N
+        attributes[:, 7] = self._key_light(vertices, normals)
+        return attributes
 
     def _key_light(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
         """Share of the key light that reaches each vertex (N,): soft shadows of the head on itself."""

@@ -353,11 +353,8 @@ def shade(
     triangles_T3: NDArray[np.int32],
     material_T: NDArray[np.int32],
     uv_T32: NDArray[np.float32],
-    normals_N3: NDArray[np.float32],
+    attributes_N8: NDArray[np.float32],
     tangents_N3: NDArray[np.float32],
-    coordinates_N3: NDArray[np.float32],
-    occlusion_N: NDArray[np.float32],
-    lit_N: NDArray[np.float32],
     triangle_RR: NDArray[np.int32],
     weight_1_RR: NDArray[np.float32],
     weight_2_RR: NDArray[np.float32],
@@ -371,8 +368,8 @@ def shade(
 ) -> NDArray[np.uint8]:
     """Light every covered pixel of `image_RR3` in place; returns the segmentation (R, R).
 
-    occlusion is each vertex's share of the ambient light, lit its share of the key light; tangents run along
-    the strands of hair. smile and brows, 0 to 1, deepen the skin's folds.
+    The attributes of a vertex are its normal (3), its coordinates (3), and its shares of the ambient light and
+    of the key light; tangents run along the strands of hair. smile and brows, 0 to 1, deepen the skin's folds.
     """
     side = len(image_RR3)
     segmentation = np.zeros((side, side), np.uint8)
@@ -389,17 +386,17 @@ def shade(
             a, b, c = triangles_T3[t, 0], triangles_T3[t, 1], triangles_T3[t, 2]
             w1, w2 = weight_1_RR[row, column], weight_2_RR[row, column]
             w0 = 1 - w1 - w2
-            nx = w0 * normals_N3[a, 0] + w1 * normals_N3[b, 0] + w2 * normals_N3[c, 0]
-            ny = w0 * normals_N3[a, 1] + w1 * normals_N3[b, 1] + w2 * normals_N3[c, 1]
-            nz = w0 * normals_N3[a, 2] + w1 * normals_N3[b, 2] + w2 * normals_N3[c, 2]
+            nx = w0 * attributes_N8[a, 0] + w1 * attributes_N8[b, 0] + w2 * attributes_N8[c, 0]
+            ny = w0 * attributes_N8[a, 1] + w1 * attributes_N8[b, 1] + w2 * attributes_N8[c, 1]
+            nz = w0 * attributes_N8[a, 2] + w1 * attributes_N8[b, 2] + w2 * attributes_N8[c, 2]
             scale = 1 / math.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
             material = material_T[t]
             nx, ny, nz = nx * scale, ny * scale, nz * scale
-            x = w0 * coordinates_N3[a, 0] + w1 * coordinates_N3[b, 0] + w2 * coordinates_N3[c, 0]
-            y = w0 * coordinates_N3[a, 1] + w1 * coordinates_N3[b, 1] + w2 * coordinates_N3[c, 1]
-            z = w0 * coordinates_N3[a, 2] + w1 * coordinates_N3[b, 2] + w2 * coordinates_N3[c, 2]
-            open_sky = w0 * occlusion_N[a] + w1 * occlusion_N[b] + w2 * occlusion_N[c]
-            lit = w0 * lit_N[a] + w1 * lit_N[b] + w2 * lit_N[c]
+            x = w0 * attributes_N8[a, 3] + w1 * attributes_N8[b, 3] + w2 * attributes_N8[c, 3]
+            y = w0 * attributes_N8[a, 4] + w1 * attributes_N8[b, 4] + w2 * attributes_N8[c, 4]
+            z = w0 * attributes_N8[a, 5] + w1 * attributes_N8[b, 5] + w2 * attributes_N8[c, 5]
+            open_sky = w0 * attributes_N8[a, 6] + w1 * attributes_N8[b, 6] + w2 * attributes_N8[c, 6]
+            lit = w0 * attributes_N8[a, 7] + w1 * attributes_N8[b, 7] + w2 * attributes_N8[c, 7]
             facing_key = nx * lx + ny * ly + nz * lz
             half_angle = max(np.float32(0), nx * hx + ny * hy + nz * hz)
             if material == _SKIN:

@@ -37,7 +37,7 @@ def paint_skin(rng: np.random.Generator, pack: HeadPack, person: Complexion) -> 
     """(1024, 1024, 6): red, green, blue, gloss, folds of a smile, folds of raised brows."""
     x, y, z = (pack.canonical_map[..., k] for k in range(3))
     side = np.abs(x)
-    skin, dark, age = person.skin, person.darkness, person.age
+    skin, age = person.skin, person.age
     texture: NDArray[Any] = np.ones((TEXTURE_PX, TEXTURE_PX, 3), np.float32) * skin.astype(np.float32)
     texture *= _tint(rng, pack, person)
     gloss = _gloss(side, y, z)
@@ -82,7 +82,7 @@ def spot(
 
 
 def _tint(rng: np.random.Generator, pack: HeadPack, person: Complexion) -> NDArray[Any]:
-    """Factors (1024, 1024, 3) on the skin's colour: zones, blotches, pores, freckles, shade about the eyes."""
+    """Factors (1024, 1024, 3) on the skin's colour: zones, blotches, pores, freckles, moles."""
     x, y, z = (pack.canonical_map[..., k] for k in range(3))
     side, dark = np.abs(x), person.darkness
     front = (z > 0.7).astype(np.float32)
