@@ -368,8 +368,8 @@ def shade(
 ) -> NDArray[np.uint8]:
     """Light every covered pixel of `image_RR3` in place; returns the segmentation (R, R).
 
-    The attributes of a vertex are its normal (3), its coordinates (3), and its shares of the ambient light and
-    of the key light; tangents run along the strands of hair. smile and brows, 0 to 1, deepen the skin's folds.
+    The attributes of a vertex are its normal (3), its coordinates (3), and its shares of the ambient light
+    and of the key light; tangents run along the strands of hair. smile and brows, 0 to 1, deepen the folds.
     """
     side = len(image_RR3)
     segmentation = np.zeros((side, side), np.uint8)

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from training.synthetic.identity import Identity, Scene
+from training.synthetic.performance import both, weight_vector
 from training.synthetic.raster import project
 from training.synthetic.renderer import Render, Renderer, rotation_matrix
 from training.synthetic.shading import Segment
@@ -87,3 +90,57 @@ def test_wrong_shapes_and_supersampling_are_refused(identity: Identity, renderer
         renderer.render(np.zeros(51), np.zeros(6))
     with pytest.raises(ValueError, match="supersampling must be 1 or 2, got 3"):
         Renderer(identity, Scene.from_seed(5), supersampling=3)
+
+
+def test_hair_has_a_soft_edge(identity: Identity, reference: Render) -> None:
+    """Where hair meets the background, a band of pixels is partly covered; a hard cut-out has none."""
+    smooth = Renderer(identity, Scene.from_seed(5), supersampling=2)
+    render = smooth.render(reference.weights_52, reference.pose_6)
+    hair = (render.segmentation == Segment.HAIR).astype(np.uint8)
+    edge = (cv2.dilate(hair, np.ones((5, 5))) > 0) & (render.alpha < 255)
+    partly = edge & (render.alpha > 0)
+    assert partly.sum() > 100
+    assert len(np.unique(render.alpha[partly])) >= 3
+
+
+def test_closed_eyes_hide_the_iris_and_keep_dark_lashes(renderer: Renderer, reference: Render) -> None:
+    closed = renderer.render(weight_vector(both("eyeBlink", 1.0)), reference.pose_6)
+    eyeball = [Segment.IRIS, Segment.SCLERA]
+    assert np.isin(reference.segmentation, eyeball).sum() > 60
+    assert np.isin(closed.segmentation, eyeball).sum() <= 4
+    lids = closed.vertices_N3[closed.landmark_vertices_468[[159, 386]]]
+    for column, row in project(lids, 256)[:, :2].astype(int):
+        about = closed.image[row - 6 : row + 12, column - 10 : column + 10].mean(-1)
+        assert about.min() < 0.45 * np.median(about)
+
+
+def test_chin_shadows_the_neck_under_a_high_light(identity: Identity) -> None:
+    """What the key light alone adds to the picture: much on the forehead, little below the chin."""
+    high = np.array([0.0, 0.75, 0.66])
+    scene = replace(Scene.from_seed(5), key_direction=high / np.linalg.norm(high), key_colour=np.full(3, 0.8))
+    pictures = []
+    for light in (scene, replace(scene, key_colour=np.zeros(3))):
+        render = Renderer(identity, light).render(np.zeros(52), np.zeros(6))
+        pictures.append(render.image.astype(np.float64).mean(-1))
+    added = pictures[0] - pictures[1]
+    canonical = identity.pack.canonical_F3
+    front = (np.abs(canonical[:, 0]) < 0.12) & (canonical[:, 2] > 0.3)
+
+    def mean_at(low: float, high: float) -> float:
+        chosen = front & (canonical[:, 1] > low) & (canonical[:, 1] < high)
+        column, row = project(render.vertices_N3[: len(canonical)][chosen], 256)[:, :2].astype(int).T
+        return float(added[row, column].mean())
+
+    forehead, neck = mean_at(7.65, 7.8), mean_at(6.0, 6.2)
+    assert forehead > 30
+    assert neck < 0.4 * forehead
+
+
+def test_glasses_sit_before_the_eyes() -> None:
+    seed = next(seed for seed in range(1000, 1040) if Identity(seed).has_glasses)
+    render = Renderer(Identity(seed), Scene.from_seed(seed)).render(np.zeros(52), np.zeros(6))
+    rows, columns = np.nonzero(render.segmentation == Segment.GLASSES)
+    eyes = project(render.vertices_N3[render.landmark_vertices_468[[159, 386]]], 256)
+    assert len(rows) > 60
+    assert rows.min() < eyes[:, 1].mean() < rows.max()
+    assert columns.min() < eyes[:, 0].min() and columns.max() > eyes[:, 0].max()
