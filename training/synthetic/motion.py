@@ -8,7 +8,9 @@ Legend: T frames. Everything follows from the random generator that is passed in
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +92,24 @@ def perform(rng: np.random.Generator, seconds: float, voice: Voice, *, is_idle: 
     if is_idle:
         return perform_speech(rng, silence(count / FPS), count)
     return perform_speech(rng, _monologue(rng, count / FPS, voice), count)
+
+
+def perform_apart(
+    rng: np.random.Generator, seconds: float, voice: Voice, *, is_idle: bool = False
+) -> tuple[Performance, np.random.Generator]:
+    """`perform` in a process of its own, and the generator as it left it.
+
+    espeak-ng carries state from one utterance to the next, also through its own restart: only in a fresh
+    process do a seed and a voice always give the same samples, whatever was said before.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_perform_and_hand_back, rng, seconds, voice, is_idle).result()
+
+
+def _perform_and_hand_back(
+    rng: np.random.Generator, seconds: float, voice: Voice, is_idle: bool
+) -> tuple[Performance, np.random.Generator]:
+    return perform(rng, seconds, voice, is_idle=is_idle), rng
 
 
 def perform_speech(
