@@ -122,8 +122,13 @@ class Webcam:
         return exposed
 
     def _meter(self, exposed: Image) -> None:
-        """Move the exposure a little towards grey, as auto-exposure does: it may brighten by 1.7 stops."""
-        brightness = max(float(exposed[::4, ::4].mean()) / 255, 0.02)
+        """Move the exposure a little towards grey, as auto-exposure does: it may brighten by 1.7 stops.
+
+        The middle, where a face is, counts three times as much as the rest.
+        """
+        height, width = exposed.shape[:2]
+        middle = exposed[height // 4 : -(height // 4) : 4, width // 4 : -(width // 4) : 4].mean()
+        brightness = max(float(0.75 * middle + 0.25 * exposed[::4, ::4].mean()) / 255, 0.02)
         wanted = self._stops + 0.8 * _GAMMA * np.log2(_GREY / brightness)
         self._stops += 0.12 * (float(np.clip(wanted, -0.8, 1.7)) - self._stops)
 

@@ -31,7 +31,7 @@ def grey() -> np.ndarray:
 
 
 def webcam(**changes: float) -> Webcam:
-    return Webcam(replace(PERFECT, **changes), np.random.default_rng(0))
+    return Webcam(replace(PERFECT, **changes), np.random.default_rng(0))  # type: ignore[arg-type]
 
 
 def test_a_perfect_camera_changes_nothing(grey: np.ndarray) -> None:

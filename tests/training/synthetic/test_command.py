@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from gcavt.code_space import COEFFICIENTS
-from training.synthetic import clips, command, espeak
+from training.synthetic import command, espeak
 from training.synthetic.clip_writer import ClipWriter, replacing
 from training.synthetic.mask_video import MaskWriter, read_masks
 from training.synthetic.shading import Segment
@@ -118,13 +118,13 @@ def test_other_settings_do_not_mix_in_one_folder(made: Path, capsys: pytest.Capt
 
 @needs_espeak
 def test_ctrl_c_leaves_whole_clips_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = clips.MaskWriter.write
+    written = MaskWriter.write
 
     def interrupted(self: MaskWriter, *masks: np.ndarray) -> None:
         written(self, *masks)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(clips.MaskWriter, "write", interrupted)
+    monkeypatch.setattr(MaskWriter, "write", interrupted)
     assert command.run(small(tmp_path)) == command.EXIT_INTERRUPTED
     assert list(tmp_path.iterdir()) == []
 

@@ -105,7 +105,7 @@ def test_kokoro_letters_and_times_are_those_of_the_sounds() -> None:
     assert symbols == ["ʃ", "ˈ", "I", "n", " ", "ʧ"]
     timed = kokoro.timed_phonemes(symbols, np.array([0.1, 0.05, 0.2, 0.1, 0.1, 0.1]))
     assert [ipa for ipa, _, _ in timed] == ["ʃ", "aɪ", "n", "", "tʃ"]
-    assert timed[1][1:] == (pytest.approx(0.1), pytest.approx(0.35)), "stress lends its time to its vowel"
+    assert np.allclose(timed[1][1:], (0.1, 0.35)), "stress lends its time to its vowel"
 
 
 @pytest.mark.slow
