@@ -7,8 +7,10 @@ recordings of people. `render_speech` puts the sentences through microphones of 
 
 from __future__ import annotations
 
+import argparse
 import functools
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -234,3 +236,19 @@ def _excerpt(words: Sequence[str], rng: np.random.Generator) -> str:
 def _vocabulary() -> tuple[str, ...]:
     text = " ".join(topics.topics.values()).lower()
     return tuple(re.findall(r"[a-z]{2,10}", text))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Render the audio encoder's speech, once.")
+    parser.add_argument("--out", type=Path, required=True, help="file, .npz; left alone if it is there")
+    parser.add_argument("--utterances", type=int, default=TRAIN_UTTERANCES, help="default %(default)s")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT_UTTERANCES, help="default %(default)s")
+    args = parser.parse_args()
+    if not args.out.exists():
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        render_speech(args.out, args.utterances, args.held_out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,11 +30,25 @@ from training.synthetic.speech import Voice, speak
 
 PRETRAINED = Path(gcavt.__file__).parent / "pretrained"
 LICENCE = "CC0-1.0, rendered; nobody exists"
-IDENTITIES = {"adrian": 16, "amara": 388, "freya": 291, "kofi": 96, "lena": 366, "mateo": 45}
+IDENTITIES = {
+    "adrian": 41,
+    "amara": 28,
+    "freya": 40,
+    "hana": 10,
+    "idris": 29,
+    "jun": 39,
+    "kofi": 38,
+    "lena": 45,
+    "mateo": 33,
+    "noah": 14,
+    "ruby": 21,
+    "sofia": 48,
+    "zola": 37,
+}
 """Name and seed."""
-DRIVER_SEED = 335
-_DRIVER_MOTION_SEED = 138
-"""Turns the head to both sides by about 15 degrees and blinks three times."""
+DRIVER_SEED = 35
+_DRIVER_MOTION_SEED = 102
+"""Turns the head to both sides by more than 17 degrees."""
 _DRIVER_PX = 384
 _DRIVER_VOICE = Voice(name="en-us+f3", rate_wpm=158, pitch=55, pitch_range=60)
 _DRIVER_LINES = (
@@ -108,7 +122,7 @@ def write_driver_clip(path: Path, rng: np.random.Generator) -> None:
             fps=FPS,
             samples=performance.samples,
             sample_rate=performance.sample_rate,
-            quality_crf=20,
+            quality_crf=27,
             sound_kbps=48,
         ) as writer,
     ):

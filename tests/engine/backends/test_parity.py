@@ -12,7 +12,8 @@ from tests.bundles import MEMBERS, Member, TinyBundles, tiny_config
 from trt_build.specs import engine_specs
 from trt_build.verify import largest_difference, sample_inputs
 
-LIMITS = {"half": 2e-3, "full": 1e-4}
+LIMITS = {"half": 2e-3, "full": 5e-4}
+"""Of the range 0 to 1. The pictures are noise: a position rounded otherwise by 1e-4 px shows there."""
 
 
 @pytest.fixture(params=MEMBERS)
@@ -59,4 +60,4 @@ def test_a_batch_gives_what_its_samples_give(tiny_bundles: TinyBundles, name: st
         for i in range(3)
     ]
     backend.close()
-    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4)
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=LIMITS["full"])
