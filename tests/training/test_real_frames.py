@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def test_a_mirror_swaps_left_and_right() -> None:
 def test_a_pair_shows_one_clip(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     clips = np.repeat([0, 1, 2], 4)
-    arrays = {
+    arrays: dict[str, Any] = {
         "crop": np.zeros((12, 256, 256, 3), np.uint8),
         "landmarks": rng.uniform(60, 190, (12, 68, 2)).astype(np.float32),
         "pose": np.zeros((12, 6), np.float32),

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from clients.bench.follow import READINGS, correlations
+from gcavt.preprocessing import head_angles
+from training.metrics.follow import READINGS, correlations
 from gcavt.preprocessing import head_angles
 
 
