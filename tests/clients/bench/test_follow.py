@@ -3,7 +3,6 @@ import pytest
 
 from gcavt.preprocessing import head_angles
 from training.metrics.follow import READINGS, correlations
-from gcavt.preprocessing import head_angles
 
 
 def readings(frames: int = 100) -> np.ndarray:
