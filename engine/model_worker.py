@@ -10,8 +10,10 @@ import asyncio
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +33,7 @@ from gcavt.preprocessing import CROP_PX
 Result = TypeVar("Result")
 
 WARM_UP_FRAMES = 3
+ENCODING_NICENESS = 4
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from the others: a tenth of Python's default."""
 
@@ -41,10 +44,13 @@ class ModelWorker:
     A performance hands in one job at a time and waits for it: what queues here is bounded by their number.
     """
 
-    def __init__(self, name: str, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, name: str, bundle: Bundle, backend: Backend, *, niceness: int = 0) -> None:
+        """niceness above 0: what the thread, and what it starts, gives way by where processors are short."""
         self.backend = backend
         self._puppeteer = Puppeteer(bundle, backend)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix=name, initializer=partial(_yield_to_others, niceness)
+        )
 
     async def run(self, job: Callable[[Puppeteer], Result]) -> Result:
         """The job's result; what it raises is raised here."""
@@ -62,7 +68,8 @@ class LiveModel:
 
     def __init__(self, bundle: Bundle, encoding: Backend, generating: Backend, landmarker_path: Path) -> None:
         self.bundle = bundle
-        self.encoder = ModelWorker("encode", bundle, encoding)
+        # a picture takes longer than a reading and is due next: it goes first
+        self.encoder = ModelWorker("encode", bundle, encoding, niceness=ENCODING_NICENESS)
         self.generator = ModelWorker("generate", bundle, generating)
         self._landmarker_path = landmarker_path
         self._identities: dict[str, IdentityState] = {}
@@ -123,6 +130,11 @@ class LiveModel:
             pictures.append(picture)
         with self.open_tracker() as tracker:
             return puppeteer.identity_from_portraits(pictures, tracker)
+
+
+def _yield_to_others(niceness: int) -> None:
+    if niceness and sys.platform == "linux":  # elsewhere niceness belongs to processes
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def inference_threads(wanted: int | None) -> tuple[int, int]:
