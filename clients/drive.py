@@ -12,16 +12,6 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from clients.media_files import (
-    FPS,
-    SOUND_RATE,
-    Image,
-    MediaFile,
-    Mp4Writer,
-    Sound,
-    pictures_at_25_fps,
-    read_sound,
-)
 from engine.assets import face_landmarker_path
 from engine.backends.backend import BACKENDS, DEFAULT_BACKEND, open_backend
 from engine.bundle import DEFAULT_MODEL, Bundle
@@ -32,6 +22,16 @@ from engine.drivers import FaceDriver
 from engine.errors import BadMediaError, BundleError, NoFaceError
 from engine.face_tracker import FaceTracker
 from engine.media import VideoFrame
+from engine.media_files import (
+    FPS,
+    SOUND_RATE,
+    Image,
+    MediaFile,
+    Mp4Writer,
+    Sound,
+    pictures_at_25_fps,
+    read_sound,
+)
 from engine.metrics import StageTimes
 from engine.patch_bay import Socket
 from engine.puppeteer import IdentityState, Puppeteer

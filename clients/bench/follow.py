@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from clients import cli
 from clients.bench.report import json_line, table
-from clients.media_files import MediaFile, pictures_at_25_fps
 from engine.assets import face_landmarker_path
 from engine.errors import BadMediaError
 from engine.face_tracker import FaceTracker
+from engine.media_files import MediaFile, pictures_at_25_fps
 from training.metrics.follow import READINGS, correlations, face_readings
 
 

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from clients import drive
-from clients.media_files import MediaFile, pictures_at_25_fps, read_sound
 from engine.errors import BadMediaError, BundleError, EngineError, NoFaceError
+from engine.media_files import MediaFile, pictures_at_25_fps, read_sound
 from tests.bundles import TinyBundles, astronaut
 
 FRAMES = 15

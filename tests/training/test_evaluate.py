@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from clients import cli
-from clients.media_files import MediaFile, Mp4Writer, pictures_at_25_fps, read_sound
 from engine.bundle import PRETRAINED_DIR
 from engine.compositor import read_picture
+from engine.media_files import MediaFile, Mp4Writer, pictures_at_25_fps, read_sound
 from training.metrics.clips import grid_sentence
 from training.metrics.report import table
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clients.media_files import SOUND_RATE, MediaFile, pictures_at_25_fps, read_sound
+from engine.media_files import SOUND_RATE, MediaFile, pictures_at_25_fps, read_sound
 from engine.puppeteer import IdentityState
 from gcavt.audio import resample_to_16k_mono
 from training.metrics.actor import Actor

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clients.media_files import (
+from engine.errors import BadMediaError
+from engine.media_files import (
     FPS,
     SAMPLES_PER_FRAME,
     SOUND_RATE,
@@ -19,7 +20,6 @@ from clients.media_files import (
     pictures_at_25_fps,
     read_sound,
 )
-from engine.errors import BadMediaError
 
 
 def _grey(index: int) -> NDArray[np.uint8]:
