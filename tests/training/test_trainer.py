@@ -42,7 +42,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arrays in (part.references["reference_landmarks"], part.triples["landmarks"]):
         arrays[:] = rng.uniform(90, 170, (IDENTITIES, 68, 2))
     part.triples["depth"][:, :20] = NO_DEPTH
-    finish_part(folder / "part_00", part, {"seeds": list(range(IDENTITIES))})
+    finish_part(
+        folder / "part_00", part, {"seeds": list(range(IDENTITIES)), "places": [[0, 0, 0]] * IDENTITIES}
+    )
     return folder
 
 

@@ -83,11 +83,14 @@ class TripleWriter:
         self.generator = GcavtConfig.lite().generator
         self.next_reference = 0
         self.next_triple = 0
+        self.places: list[list[float]] = []
 
     def write_identity(self, seed: int) -> None:
         rng = np.random.default_rng(90_000 + seed)
         renderer = Renderer(Identity(seed), Scene.from_seed(seed), supersampling=2)
-        place = np.concatenate([np.zeros(3, np.float32), placement(renderer)])
+        position = placement(renderer)
+        self.places.append(position.tolist())
+        place = np.concatenate([np.zeros(3, np.float32), position])
         for _ in range(self.counts.references):
             self._write_reference(renderer, seed, place, rng)
 
@@ -187,7 +190,13 @@ def write_part(folder: Path, seeds: list[int], counts: TripleCounts, *, show_pro
     writer = TripleWriter(part, counts)
     for seed in tqdm(seeds, desc=f"rendering {folder.name}", unit="identity", disable=not show_progress):
         writer.write_identity(seed)
-    finish_part(folder, part, {"seeds": seeds, "references": counts.references, "triples": counts.triples})
+    info = {
+        "seeds": seeds,
+        "places": writer.places,
+        "references": counts.references,
+        "triples": counts.triples,
+    }
+    finish_part(folder, part, info)
 
 
 def render_triples(folder: Path, counts: TripleCounts, parts: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import BadMediaError
 from training.datasets.placement import normal_depth, normal_pose
 
 REFERENCE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -72,7 +73,7 @@ class Triples:
             [np.asarray(p.references["reference_identity"]) for p in self._parts]
         )
         self.identity = self.identity_of_reference[self.reference_of]
-        self._place_of = self._estimated_places()
+        self._place_of = self._places()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -104,10 +105,16 @@ class Triples:
         depth = normal_depth(raw, self.place(self.identity[index]))
         return np.where(raw > NO_DEPTH + 1, depth, NO_DEPTH).astype(np.float32)
 
-    def _estimated_places(self) -> dict[int, NDArray[np.float32]]:
-        """Poses are drawn about each person's place, so their mean is it, to a twentieth of a head unit."""
-        poses = np.concatenate([np.asarray(p.triples["pose"], np.float32) for p in self._parts])
-        return {int(name): poses[self.identity == name, 3:].mean(0) for name in np.unique(self.identity)}
+    def _places(self) -> dict[int, NDArray[np.float32]]:
+        """As the writers noted them."""
+        missing = [str(part) for part, info in enumerate(self.info) if "places" not in info]
+        if missing:
+            raise BadMediaError(f"part {', '.join(missing)} of the data set notes no places: render it again")
+        return {
+            int(seed): np.array(place, np.float32)
+            for info in self.info
+            for seed, place in zip(info["seeds"], info["places"], strict=True)
+        }
 
     def split(self, held_out_identities: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Triple indices for training and for evaluation; the last identities are held out."""
