@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,34 +18,103 @@ from engine.errors import BadMediaError
 Image = NDArray[np.uint8]
 
 _COLOUR = re.compile(r"#([0-9a-fA-F]{6})")
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is behind the avatar."""
+
+    image_HWC: Image
+    """A picture that fills the frame; one pixel of it is a colour."""
+    blur: float = 0.0
+    """Standard deviation of the softening, as a share of the frame's height."""
+
+    @property
+    def is_black(self) -> bool:
+        return not self.image_HWC.any()
+
+    def filling(self, height: int, width: int) -> Image:
+        """(height, width, 3): scaled to cover the frame, its middle cut out, softened."""
+        picture_HWC = _cover(self.image_HWC, height, width)
+        if not self.blur:
+            return picture_HWC
+        # what a frame-filling blur removes is not there to be computed at full size
+        small = cv2.resize(picture_HWC, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        soft = cv2.GaussianBlur(small, (0, 0), self.blur * height / 2, borderType=cv2.BORDER_REFLECT_101)
+        return np.asarray(cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+BLACK = Background(np.zeros((1, 1, 3), np.uint8))
 
 
 class Compositor:
-    """Puts the avatar in front of one background: a colour, or a picture that fills the frame."""
+    """Puts the avatar in front of one background. Used in one thread."""
 
-    def __init__(self, background_HWC: Image) -> None:
-        self._background = background_HWC
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._filling_HWC: Image | None = None
 
     def compose(self, image_HWC: Image, mask_HW: Image) -> Image:
         """The picture with the background where the mask is 0.
 
         `image_HWC` is already multiplied by the mask, as the generator puts it out.
         """
-        if not self._background.any():
+        if self._background.is_black:
             return image_HWC
-        background = _cover(self._background, image_HWC.shape[0], image_HWC.shape[1])
-        behind = cv2.multiply(background, cv2.merge([255 - mask_HW] * 3), scale=1 / 255)
+        if self._filling_HWC is None or self._filling_HWC.shape != image_HWC.shape:
+            self._filling_HWC = self._background.filling(*mask_HW.shape)
+        behind = cv2.multiply(self._filling_HWC, cv2.merge([255 - mask_HW] * 3), scale=1 / 255)
         return np.asarray(cv2.add(image_HWC, behind), np.uint8)
 
 
-def background_from_text(text: str) -> Image:
+def background_from_text(text: str) -> Background:
     """A background from `#rrggbb` or from the path of a picture. Raises BadMediaError for anything else."""
-    colour = _COLOUR.fullmatch(text)
-    if colour is not None:
-        return np.frombuffer(bytes.fromhex(colour.group(1)), np.uint8).reshape(1, 1, 3)
+    if _COLOUR.fullmatch(text):
+        return Background(_colour(text))
     if not Path(text).is_file():
         raise BadMediaError(f"background {text!r} is neither a colour like #20a060 nor a picture file")
-    return read_picture(Path(text))
+    return Background(read_picture(Path(text)))
+
+
+def background_from_description(description: object) -> Background:
+    """A background from the JSON of a patch; nothing on this machine's disk can be named in it.
+
+    {} is black, {"colour": "#20a060"} a colour, {"image": "data:image/png;base64,...", "blur": 0.03} a
+    picture, softened by that share of the frame's height if so wished. Raises BadMediaError for others.
+    """
+    if not isinstance(description, Mapping) or not set(description) <= {"colour", "image", "blur"}:
+        raise BadMediaError(
+            'A background is {}, {"colour": "#rrggbb"} or {"image": data URL, "blur": share}.'
+        )
+    blur = description.get("blur", 0.0)
+    if not isinstance(blur, int | float) or not 0 <= blur <= 0.5:
+        raise BadMediaError(f"The blur of a background must be 0 to 0.5 of the frame's height, got {blur!r}.")
+    if "image" in description:
+        return Background(_data_url_picture(description["image"]), float(blur))
+    return Background(_colour(description.get("colour", "#000000")))
+
+
+def _colour(text: object) -> Image:
+    match = _COLOUR.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise BadMediaError(f"A colour is written like #20a060, not {text!r}.")
+    return np.frombuffer(bytes.fromhex(match.group(1)), np.uint8).reshape(1, 1, 3)
+
+
+def _data_url_picture(url: object) -> Image:
+    match = _DATA_URL.fullmatch(url) if isinstance(url, str) else None
+    if match is None:
+        raise BadMediaError("The image of a background is sent as a data URL: data:image/png;base64,...")
+    try:
+        picture = decode_picture(base64.b64decode(match.group(1), validate=True))
+    except binascii.Error:
+        picture = None
+    if picture is None:
+        raise BadMediaError(
+            "The image of the background cannot be decoded; send a PNG, JPEG or WebP picture."
+        )
+    return picture
 
 
 def read_picture(path: Path) -> Image:

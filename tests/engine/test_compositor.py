@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from engine.compositor import Compositor, background_from_text, decode_picture, read_picture
+from engine.compositor import (
+    Compositor,
+    Image,
+    background_from_description,
+    background_from_text,
+    decode_picture,
+    read_picture,
+)
 from engine.errors import BadMediaError
+from engine.sinks.sink import CutOut
 
 
 def _avatar() -> tuple[np.typing.NDArray[np.uint8], np.typing.NDArray[np.uint8]]:
@@ -62,3 +71,60 @@ def test_text_in_a_picture_file_is_refused(tmp_path: Path) -> None:
 
 def test_no_bytes_are_no_picture() -> None:
     assert decode_picture(b"") is None
+
+
+def _data_url(picture_HWC: Image) -> str:
+    encoded, data = cv2.imencode(".png", picture_HWC)
+    assert encoded
+    return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def test_a_picture_comes_as_a_data_url_and_is_softened_on_request() -> None:
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, 32:] = 255
+    empty = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    sharp, soft = (
+        Compositor(background_from_description({"image": _data_url(halves), "blur": blur})).compose(*empty)
+        for blur in (0, 0.1)
+    )
+    assert sharp.tolist() == halves.tolist()
+    steps = np.abs(np.diff(soft[32, :, 0].astype(int)))
+    assert steps.max() < 30 and soft[32, 0, 0] < 20 and soft[32, 63, 0] > 235
+
+
+def test_an_empty_description_is_black() -> None:
+    assert background_from_description({}).is_black
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "#204060",
+        {"colour": "blue"},
+        {"colour": 5},
+        {"image": "/etc/hostname"},
+        {"image": "data:image/png;base64,AAAA"},
+        {"image": "data:image/png;base64,!"},
+        {"image": "data:image/png;base64,AAAA", "blur": 3},
+        {"path": "x.png"},
+    ],
+)
+def test_a_description_that_is_no_background_is_refused(description: object) -> None:
+    with pytest.raises(BadMediaError):
+        background_from_description(description)
+
+
+def test_straight_colours_are_those_from_before_the_mask() -> None:
+    mask = np.array([[0, 128, 255]], np.uint8)
+    image = np.array([[[0, 0, 0], [100, 50, 25], [200, 100, 50]]], np.uint8)
+    rgba = CutOut(image, mask).straight_rgba()
+    assert rgba[0, 0].tolist() == [0, 0, 0, 0]
+    assert np.abs(rgba[0, 1].astype(int) - [199, 100, 50, 128]).max() <= 1
+    assert rgba[0, 2].tolist() == [200, 100, 50, 255]
+
+
+def test_beside_its_mask_the_picture_is_twice_as_wide() -> None:
+    image, mask = _avatar()
+    wide = CutOut(image, mask).beside_its_mask()
+    assert wide[:, :8].tolist() == image.tolist()
+    assert wide[:, 8:, 1].tolist() == mask.tolist()
