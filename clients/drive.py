@@ -16,7 +16,7 @@ from engine.assets import face_landmarker_path
 from engine.backends.backend import BACKENDS, DEFAULT_BACKEND, open_backend
 from engine.bundle import DEFAULT_MODEL, Bundle
 from engine.clock import NS_PER_S, MediaClock
-from engine.codes import Code, DrivingCodes
+from engine.codes import Code, DrivingCodes, Socket
 from engine.compositor import Compositor, background_from_text, read_picture
 from engine.drivers import FaceDriver
 from engine.errors import BadMediaError, BundleError, NoFaceError
@@ -33,7 +33,6 @@ from engine.media_files import (
     read_sound,
 )
 from engine.metrics import StageTimes
-from engine.patch_bay import Socket
 from engine.puppeteer import IdentityState, Puppeteer
 from gcavt.audio import mel_spectrogram, mel_window, resample_to_16k_mono
 from gcavt.code_space import POSE_DIM, POSE_SCALE

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.clock import NS_PER_MS, NS_PER_S
+from engine.codes import Code, Socket
 from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
-from engine.patch_bay import Code, Socket
 from engine.smoothing import OneEuroFilter
 from gcavt.audio import (
     LOOK_AHEAD_MS,

@@ -2,58 +2,118 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.clock import NS_PER_MS
+from engine.codes import SOCKETS, Code, Socket
 from engine.errors import UnknownSourceError
 
-Code = NDArray[np.float32]
-Socket = Literal["pose", "expression", "mouth"]
+SOUND_SUFFIX: Final = ":audio"
+RESERVED_NAMES: Final = ("idle", "microphone", "clip")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
-SOCKETS: tuple[Socket, ...] = ("pose", "expression", "mouth")
-PICTURE_SOURCES = ("camera", "clip")
-"""Sources with a face to follow. `microphone` is the sound that the camera's publisher sends along."""
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "pose": ("camera", "clip", "idle"),
-    "expression": ("camera", "clip", "idle"),
-    "mouth": ("camera", "microphone", "clip", "idle"),
-}
+
+@dataclass(frozen=True)
+class Route:
+    """Where a socket's codes come from: a source's pictures or its sound."""
+
+    source: str
+    """Name of a source; empty for idle."""
+    is_sound: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """From `camera`, `camera:audio`, `microphone` (short for that) or `idle`."""
+        if text == "idle":
+            return IDLE
+        if text == "microphone":
+            return cls("camera", is_sound=True)
+        return cls(text.removesuffix(SOUND_SUFFIX), text.endswith(SOUND_SUFFIX))
+
+    def __str__(self) -> str:
+        if self == Route("camera", is_sound=True):
+            return "microphone"
+        return (self.source or "idle") + (SOUND_SUFFIX if self.is_sound else "")
+
+
+IDLE: Final = Route("")
+ALWAYS: Final = tuple(Route.parse(text) for text in ("camera", "microphone", "clip", "idle", "clip:audio"))
+"""What may be chosen before it is connected: the camera may come later, the clip is opened on demand."""
+
+
+def check_name(name: str) -> None:
+    """Raises UnknownSourceError unless a source may be connected under this name."""
+    if name in RESERVED_NAMES:
+        raise UnknownSourceError(f"The name {name!r} is taken by a source of our own; choose another.")
+    if not _NAME.fullmatch(name):
+        raise UnknownSourceError(
+            f"{name!r} is no name for a source: 1 to 32 letters, digits, '_', '.' or '-', no colon."
+        )
+
+
+def routes(connected: Mapping[str, Mapping[str, bool]]) -> list[Route]:
+    """All that a socket could be fed by; connected: each source's {"video", "audio"}."""
+    offered = [Route(name) for name, has in connected.items() if has["video"]]
+    offered += [Route(name, is_sound=True) for name, has in connected.items() if has["audio"]]
+    return [*ALWAYS, *(route for route in offered if route not in ALWAYS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchBay:
     """What feeds the three moving sockets. A change makes a new one, so that a frame sees one state."""
 
-    pose: str = "idle"
-    expression: str = "idle"
-    mouth: str = "idle"
+    pose: Route = IDLE
+    expression: Route = IDLE
+    mouth: Route = IDLE
 
-    def patched(self, changes: Mapping[str, object]) -> PatchBay:
-        """With these sockets fed by other sources. Raises UnknownSourceError naming the choices."""
-        for socket, source in changes.items():
-            if socket not in CHOICES:
-                known = ", ".join(("identity", *SOCKETS))
-                raise UnknownSourceError(f"There is no socket {socket!r}; the sockets are: {known}.")
-            if source not in CHOICES[socket]:
-                choices = ", ".join(CHOICES[socket])
-                raise UnknownSourceError(f"{socket} cannot be fed by {source!r}; choices: {choices}.")
-        return replace(self, **{socket: str(source) for socket, source in changes.items()})
+    def patched(
+        self, changes: Mapping[str, object], connected: Mapping[str, Mapping[str, bool]] | None = None
+    ) -> PatchBay:
+        """With these sockets fed by other sources. Raises UnknownSourceError naming the choices.
 
-    def source_of(self, socket: Socket) -> str:
+        connected: the sources there are beyond those that always may be chosen, with what they carry.
+        """
+        offered = routes(connected or {})
+        patched = {socket: _chosen(socket, source, offered) for socket, source in changes.items()}
+        return replace(self, **patched)
+
+    def route_of(self, socket: Socket) -> Route:
         return {"pose": self.pose, "expression": self.expression, "mouth": self.mouth}[socket]
 
     def sockets_fed_by(self, source: str) -> frozenset[Socket]:
-        return frozenset(socket for socket in SOCKETS if self.source_of(socket) == source)
+        """The sockets that this source's pictures feed."""
+        return frozenset(socket for socket in SOCKETS if self.route_of(socket) == Route(source))
+
+    def uses(self, source: str) -> bool:
+        return any(self.route_of(socket).source == source for socket in SOCKETS)
 
     @property
-    def sound_source(self) -> str:
-        """Whose sound goes with the picture: the clip's when it moves the mouth, else the publisher's."""
-        return "clip" if self.mouth == "clip" else "camera"
+    def voice_source(self) -> str:
+        """Whose sound moves the mouth; empty if none does."""
+        return self.mouth.source if self.mouth.is_sound else ""
+
+    @property
+    def leading(self) -> Route:
+        """What decides which moment a picture belongs to: the lips must fit the sound."""
+        return next((r for r in (self.mouth, self.pose, self.expression) if r != IDLE), IDLE)
+
+
+def _chosen(socket: str, source: object, offered: list[Route]) -> Route:
+    if socket not in SOCKETS:
+        known = ", ".join(("identity", *SOCKETS))
+        raise UnknownSourceError(f"There is no socket {socket!r}; the sockets are: {known}.")
+    choices = [route for route in offered if socket == "mouth" or not route.is_sound]
+    route = Route.parse(source) if isinstance(source, str) else None
+    if route not in choices:
+        raise UnknownSourceError(
+            f"{socket} cannot be fed by {source!r}; choices: {', '.join(map(str, choices))}."
+        )
+    return route
 
 
 class SocketFade:

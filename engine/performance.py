@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock, Ticker
-from engine.codes import DrivingCodes
+from engine.codes import SOCKETS, Code, DrivingCodes, Socket
+from engine.compositor import BLACK, Compositor, background_from_description
 from engine.config import PerformanceConfig
 from engine.drivers import FaceDriver, VoiceDriver
 from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics, StageTimes
 from engine.model_worker import ModelWorker
-from engine.patch_bay import PICTURE_SOURCES, SOCKETS, Code, PatchBay, Socket, SocketFade
-from engine.sinks.sink import AvatarFrame, Sink
+from engine.patch_bay import IDLE, PatchBay, SocketFade, check_name
+from engine.sinks.sink import AvatarFrame, CutOut, Sink
 from engine.sinks.webrtc import SmoothedLatency
 from engine.sources.remote import RemoteSource
 from engine.sources.source import Arrival, HearSound, Source
@@ -48,8 +49,12 @@ class Cue:
 
     tick_ns: int
     bay: PatchBay
-    pictures: dict[str, Arrival]
+    pictures: Mapping[str, Arrival]
+    """The newest of every source that feeds a socket and has shown something since."""
     voice: list[AudioChunk]
+    """What was said since by the source whose sound moves the mouth."""
+    connections: Mapping[str, int]
+    """All connected sources by name; another number means another source of the same name."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,20 @@ class Reader:
         self._look_every = config.look_every
         self._clock = clock
         self._stages = stages
+        self._look_ahead_ms = config.look_ahead_ms
         self._faces: dict[str, FaceDriver] = {}
-        self._voice = VoiceDriver(config.look_ahead_ms)
+        self._voice: tuple[str, VoiceDriver] = ("", VoiceDriver(config.look_ahead_ms))
+        self._connections: Mapping[str, int] = {}
         self._last_capture_ns = clock.now_ns()
 
     def read(self, puppeteer: Puppeteer, cue: Cue) -> Reading:
         """Track and encode what came in; each picture once, however many sockets it feeds."""
+        self._forget_replaced(cue.connections)
         codes: dict[Socket, Code] = {}
         for source, arrival in cue.pictures.items():
             codes |= self._read_face(puppeteer, source, arrival, cue.bay)
         voice_ns = None
-        if cue.voice and (heard := self._voice.hear(puppeteer, cue.voice, self._stages)) is not None:
+        if cue.voice and (heard := self._hear(puppeteer, cue)) is not None:
             codes["mouth"], voice_ns = heard
         return Reading(cue.tick_ns, cue.bay, codes, self._capture_time_ns(cue, voice_ns))
 
@@ -98,12 +106,26 @@ class Reader:
             face.close()
         self._faces.clear()
 
+    def _forget_replaced(self, connections: Mapping[str, int]) -> None:
+        """What was followed in a source that is gone says nothing about the next of that name."""
+        for name, number in self._connections.items():
+            if connections.get(name) != number and name in self._faces:
+                self._faces.pop(name).close()
+        self._connections = connections
+
+    def _hear(self, puppeteer: Puppeteer, cue: Cue) -> tuple[Code, int] | None:
+        speaker, driver = self._voice
+        if speaker != cue.bay.voice_source:
+            driver = VoiceDriver(self._look_ahead_ms)
+            self._voice = (cue.bay.voice_source, driver)
+        return driver.hear(puppeteer, cue.voice, self._stages)
+
     def _read_face(
         self, puppeteer: Puppeteer, source: str, arrival: Arrival, bay: PatchBay
     ) -> dict[Socket, Code]:
         self._stages.add("decode_wait", self._clock.now_ns() - arrival.arrival_ns)
         sockets = bay.sockets_fed_by(source)
-        if arrival.clip_index is None:
+        if source != "clip" or arrival.clip_index is None:
             return self._follow(puppeteer, source, arrival, sockets)
         known = self._clip_memory.get(arrival.clip_index)
         if known is None:
@@ -121,14 +143,14 @@ class Reader:
 
     def _capture_time_ns(self, cue: Cue, voice_ns: int | None) -> int:
         """When what is shown happened: what moves the mouth decides, for the lips must fit the sound."""
-        leading = next((s for s in (cue.bay.mouth, cue.bay.pose, cue.bay.expression) if s != "idle"), None)
+        leading = cue.bay.leading
         period_ns = round(NS_PER_S / self._fps)
-        if leading is None:
+        if leading == IDLE:
             self._last_capture_ns = cue.tick_ns
-        elif leading == "microphone" and voice_ns is not None:
+        elif leading.is_sound and voice_ns is not None:
             self._last_capture_ns = voice_ns
-        elif leading in cue.pictures:
-            self._last_capture_ns = cue.pictures[leading].capture_time_ns
+        elif not leading.is_sound and leading.source in cue.pictures:
+            self._last_capture_ns = cue.pictures[leading.source].capture_time_ns
         else:  # nothing new from there: time goes on as before
             self._last_capture_ns = min(cue.tick_ns, self._last_capture_ns + period_ns)
         return self._last_capture_ns
@@ -138,6 +160,7 @@ class Puppet:
     """The generating thread's side of a performance: from codes to the finished picture."""
 
     def __init__(self, config: PerformanceConfig, clock: MediaClock, stages: StageTimes) -> None:
+        self.compositor = Compositor(BLACK)
         self._stages = stages
         self._start_ns = clock.now_ns()
         self._fades: dict[Socket, SocketFade] = {
@@ -152,20 +175,21 @@ class Puppet:
         time_s = (reading.tick_ns - self._start_ns) / NS_PER_S
         codes = self._mixed(reading, puppeteer.idle_codes(time_s, identity))
         with self._stages.measure("generate"):
-            image_HWC, _ = puppeteer.generate(identity, codes["pose"], codes["expression"], codes["mouth"])
+            cut_out = CutOut(
+                *puppeteer.generate(identity, codes["pose"], codes["expression"], codes["mouth"])
+            )
         with self._stages.measure("deliver"):
+            image_HWC = self.compositor.compose(cut_out.image_HWC, cut_out.mask_HW)
             yuv420p = np.asarray(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2YUV_I420), np.uint8)
-        return AvatarFrame(yuv420p, reading.capture_time_ns, reading.tick_ns)
+        return AvatarFrame(yuv420p, reading.capture_time_ns, reading.tick_ns, cut_out)
 
     def _mixed(self, reading: Reading, idle: DrivingCodes) -> dict[Socket, Code]:
-        idle_codes: dict[Socket, Code] = {
-            "pose": idle.pose_code,
-            "expression": idle.expression_code,
-            "mouth": idle.content_code,
-        }
         return {
             socket: fade.step(
-                reading.bay.source_of(socket), reading.codes.get(socket), idle_codes[socket], reading.tick_ns
+                str(reading.bay.route_of(socket)),
+                reading.codes.get(socket),
+                idle.of(socket),
+                reading.tick_ns,
             )
             for socket, fade in self._fades.items()
         }
@@ -187,6 +211,7 @@ class Performance:
         generator: ModelWorker,
         open_tracker: Callable[[], FaceTracker],
         open_clip: Callable[[HearSound], Source],
+        find_identity: Callable[[str], Awaitable[IdentityState]],
         clip_memory: ClipMemory,
         identity_name: str,
         identity: IdentityState,
@@ -206,7 +231,11 @@ class Performance:
         self._reading_taken = asyncio.Event()
         self._reading_taken.set()
         self._open_clip = open_clip
+        self._find_identity = find_identity
+        self._background: object = {}
         self._sources: dict[str, Source] = {}
+        self._connections: dict[str, int] = {}
+        self._connected = 0
         self._sinks: list[Sink] = []
         self._voice: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
         self._sound: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
@@ -230,13 +259,25 @@ class Performance:
         await self._encoder.run(lambda _: self._reader.close())
 
     async def patch(self, changes: Mapping[str, object]) -> None:
-        """Re-route sockets. Raises UnknownSourceError or BadMediaError and leaves everything as it was."""
-        bay = self.bay.patched(changes)
-        needs_clip = bool(bay.sockets_fed_by("clip"))
-        if needs_clip and "clip" not in self._sources:
+        """Change what is named: sockets, `identity`, `background`.
+
+        Raises UnknownSourceError or BadMediaError and leaves everything as it was.
+        """
+        rest = dict(changes)
+        name, background = rest.pop("identity", self.identity_name), rest.pop("background", self._background)
+        bay = self.bay.patched(rest, self._carried())
+        compositor = self._puppet.compositor
+        if background != self._background:
+            compositor = Compositor(background_from_description(background))
+        identity = self._identity
+        if name != self.identity_name:
+            identity = await self._find_identity(cast(str, name))
+        if bay.uses("clip") and "clip" not in self._sources:
             await self._connect("clip", self._open_clip(self.hearer("clip")))
         self.bay = bay
-        if not needs_clip:
+        self._puppet.compositor, self._background = compositor, background
+        self.set_identity(cast(str, name), identity)
+        if not bay.uses("clip"):
             await self.disconnect("clip")
 
     def set_identity(self, name: str, identity: IdentityState) -> None:
@@ -247,21 +288,31 @@ class Performance:
         """Where the source of this name has to deliver its sound."""
         return lambda chunk: self._hear(source, chunk)
 
-    async def publish(self, source: Source) -> None:
-        """Take `source` for the camera and its microphone, in place of an earlier one."""
-        await self._connect("camera", source)
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """What is connected, by name."""
+        return self._sources
+
+    async def connect(self, name: str, source: Source) -> None:
+        """Take a source in, in place of an earlier one of that name, and start it.
+
+        Raises UnknownSourceError for a name that cannot be used; the source is then left alone.
+        """
+        check_name(name)
+        await self._connect(name, source)
 
     async def disconnect(self, name: str) -> None:
-        """Close a source; no error if there is none."""
+        """Close a source; no error if there is none. What it fed stays routed, should it come again."""
         source = self._sources.pop(name, None)
+        self._connections.pop(name, None)
         if source is not None:
             await source.close()
 
-    async def drop_lost_camera(self) -> None:
-        """Let go of a publisher whose connection has failed."""
-        camera = self._sources.get("camera")
-        if isinstance(camera, RemoteSource) and camera.is_over:
-            await self.disconnect("camera")
+    async def drop_lost_sources(self) -> None:
+        """Let go of publishers whose connection has failed."""
+        for name, source in list(self._sources.items()):
+            if isinstance(source, RemoteSource) and source.is_over:
+                await self.disconnect(name)
 
     def watch(self, sink: Sink) -> None:
         self._sinks.append(sink)
@@ -274,19 +325,18 @@ class Performance:
     @property
     def is_attended(self) -> bool:
         """Somebody watches or publishes."""
-        return bool(self._sinks) or "camera" in self._sources
+        return bool(self._sinks) or any(isinstance(s, RemoteSource) for s in self._sources.values())
 
     def state(self) -> dict[str, Any]:
         """What GET /sessions/{id} tells, in JSON types."""
-        absent = {"video": False, "audio": False, "live": False}
-        sources = {
-            name: self._sources[name].state if name in self._sources else dict(absent)
-            for name in PICTURE_SOURCES
-        }
+        absent = {"video": False, "audio": False, "live": False, "kind": "none"}
+        sources = {name: dict(absent) for name in ("camera", "clip")}
+        sources |= {name: {**source.state, "kind": source.kind} for name, source in self._sources.items()}
         return {
             "identity": self.identity_name,
-            "sockets": {socket: self.bay.source_of(socket) for socket in SOCKETS},
+            "sockets": {socket: str(self.bay.route_of(socket)) for socket in SOCKETS},
             "sources": sources,
+            "background": self._background,
             "fps": self.metrics.rate.fps(),
             "frames": self.metrics.frames,
             "dropped": sum(self.metrics.dropped.values()),
@@ -298,15 +348,26 @@ class Performance:
 
     async def _connect(self, name: str, source: Source) -> None:
         await self.disconnect(name)
-        self._sources[name] = source
+        self._connected += 1
+        self._sources[name], self._connections[name] = source, self._connected
         source.start()
+
+    def _carried(self) -> dict[str, dict[str, bool]]:
+        return {name: source.state for name, source in self._sources.items()}
+
+    @property
+    def _sound_source(self) -> str:
+        """Whose sound goes with the picture: that of what moves the mouth, else the camera's, else any."""
+        audible = [name for name, source in self._sources.items() if source.state["audio"]]
+        wanted = (self.bay.mouth.source, "camera", *audible)
+        return next((name for name in wanted if name in audible), "")
 
     def _hear(self, source: str, chunk: AudioChunk) -> None:
         if not self._sinks:
             return
-        if source == "camera" and self.bay.mouth == "microphone":
+        if source == self.bay.voice_source:
             self._voice.put(chunk)
-        if source == self.bay.sound_source:
+        if source == self._sound_source:
             self._sound.put(chunk)
 
     async def _run(self) -> None:
@@ -365,7 +426,7 @@ class Performance:
         for name, source in self._routed_sources().items():
             if (arrival := source.pictures.take()) is not None:
                 pictures[name] = arrival
-        return Cue(tick_ns, self.bay, pictures, self._voice.take_all())
+        return Cue(tick_ns, self.bay, pictures, self._voice.take_all(), dict(self._connections))
 
     def _deliver(self, frame: AvatarFrame) -> None:
         self._latency.add(self._clock.now_ns() - frame.capture_time_ns)

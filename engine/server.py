@@ -176,6 +176,7 @@ class Server:
             generator=self._model.generator,
             open_tracker=self._model.open_tracker,
             open_clip=self._open_clip,
+            find_identity=self._model.identity,
             clip_memory=self._clip_memory,
             identity_name=name,
             identity=await self._model.identity(name),
@@ -195,11 +196,7 @@ class Server:
     async def _patch_session(self, request: web.Request) -> web.Response:
         session: Session = request[SESSION]
         changes = await _json_object(request)
-        name = changes.pop("identity", None)
-        identity = await self._model.identity(name) if name is not None else None
         await session.performance.patch(changes)
-        if name is not None and identity is not None:
-            session.performance.set_identity(name, identity)
         return web.json_response(_state(session))
 
     async def _end_session(self, request: web.Request) -> web.Response:
@@ -236,7 +233,7 @@ class Server:
         except EngineError:
             await source.close()
             raise
-        await session.performance.publish(source)
+        await session.performance.connect(name, source)
         hinted = with_start_bitrate(sdp_answer, self._config.rtc.camera_start_kbps)
         return _sdp_response(hinted, location=request.path)
 

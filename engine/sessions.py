@@ -92,7 +92,7 @@ class Sessions:
             for viewer_id, sink in list(session.viewers.items()):
                 if sink.is_over:
                     await session.remove_viewer(viewer_id)
-            await session.performance.drop_lost_camera()
+            await session.performance.drop_lost_sources()
             if session.performance.is_attended:
                 session.attended_ns = now_ns
             elif now_ns - session.attended_ns > self._idle_ns:

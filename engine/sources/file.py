@@ -70,6 +70,8 @@ class Clip:
 class ClipSource:
     """Plays a clip in a loop on the media clock, decoding in a thread of its own."""
 
+    kind = "file"
+
     def __init__(self, path: Path, clock: MediaClock, on_sound: HearSound) -> None:
         """Raises BadMediaError if the clip cannot be opened."""
         self.pictures: LatestFrame[Arrival] = LatestFrame()

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 class RemoteSource:
     """Reads the tracks of one peer connection, always, so that nothing can pile up behind them."""
 
+    kind = "remote"
+
     def __init__(self, connection: RTCPeerConnection, clock: MediaClock, on_sound: HearSound) -> None:
         self.pictures: LatestFrame[Arrival] = LatestFrame()
         self._connection = connection

@@ -45,6 +45,10 @@ class Source(Protocol):
     pictures: LatestFrame[Arrival]
 
     @property
+    def kind(self) -> str:
+        """What it is, in one word: remote, file, still, webcam, tts, ..."""
+
+    @property
     def state(self) -> dict[str, bool]:
         """{"video", "audio": it has such a track; "live": media is coming in}."""
 

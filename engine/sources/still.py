@@ -19,6 +19,8 @@ REPEATS_PER_SECOND = 5.0
 class StillSource:
     """Shows one photo again and again."""
 
+    kind = "still"
+
     def __init__(self, path: Path, clock: MediaClock) -> None:
         """Raises BadMediaError if the photo cannot be read."""
         self.pictures: LatestFrame[Arrival] = LatestFrame()

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.clock import MediaClock
+from engine.codes import Socket
 from engine.drivers import FaceDriver, VoiceDriver
 from engine.face_tracker import FaceTracker
 from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
-from engine.patch_bay import Socket
 from engine.puppeteer import Puppeteer
 from gcavt.audio import LOOK_AHEADS_MS
 from gcavt.preprocessing import Face, face_from_landmarks

@@ -107,7 +107,12 @@ async def test_a_published_face_drives_the_avatar(open_server: OpenServer, foota
         await until(lambda: len(client.seen.arrivals_s) >= 8 and client.seen.sound_packets >= 8)
         state = await client.state()
     assert state["sockets"] == {"pose": "camera", "expression": "camera", "mouth": "camera"}
-    assert state["sources"]["camera"] == {"video": True, "audio": True, "live": True}
+    assert state["sources"]["camera"] == {
+        "video": True,
+        "audio": True,
+        "live": True,
+        "kind": "remote",
+    }
     assert state["watchers"] == 1
     assert state["failure"] is None
     assert set(state["stage_ms"]) >= {"decode_wait", "track", "encode", "generate", "capture_to_send"}

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from engine.codes import Code
 from engine.errors import UnknownSourceError
-from engine.patch_bay import Code, PatchBay, SocketFade, between
+from engine.patch_bay import IDLE as IDLE_ROUTE
+from engine.patch_bay import PatchBay, Route, SocketFade, between, check_name
 
 MS = 1_000_000
 IDLE: Code = np.zeros(4, np.float32)
@@ -16,7 +18,7 @@ def fade() -> SocketFade:
 
 def test_patching_changes_only_the_named_sockets() -> None:
     bay = PatchBay().patched({"pose": "camera", "mouth": "microphone"})
-    assert bay == PatchBay(pose="camera", expression="idle", mouth="microphone")
+    assert bay == PatchBay(pose=Route("camera"), mouth=Route("camera", is_sound=True))
     assert bay.sockets_fed_by("camera") == {"pose"}
 
 
@@ -34,12 +36,39 @@ def test_an_impossible_patch_names_the_choices(changes: dict[str, object], named
         PatchBay().patched(changes)
 
 
-@pytest.mark.parametrize(
-    ("mouth", "sound"),
-    [("clip", "clip"), ("microphone", "camera"), ("camera", "camera"), ("idle", "camera")],
-)
-def test_the_sound_is_that_of_what_moves_the_mouth(mouth: str, sound: str) -> None:
-    assert PatchBay().patched({"mouth": mouth}).sound_source == sound
+@pytest.mark.parametrize("text", ["camera", "microphone", "clip:audio", "idle", "tts:audio", "my-cam.2"])
+def test_a_route_reads_back_as_it_was_written(text: str) -> None:
+    assert str(Route.parse(text)) == text
+
+
+def test_the_microphone_is_the_sound_of_the_camera() -> None:
+    assert str(Route.parse("camera:audio")) == "microphone"
+
+
+def test_a_connected_source_feeds_what_it_has_media_for() -> None:
+    connected = {
+        "tts": {"video": False, "audio": True},
+        "guest": {"video": True, "audio": True},
+        "photo": {"video": True, "audio": False},
+    }
+    bay = PatchBay().patched({"pose": "photo", "expression": "guest", "mouth": "tts:audio"}, connected)
+    assert bay.sockets_fed_by("guest") == {"expression"}
+    assert bay.voice_source == "tts"
+    for impossible in ({"pose": "tts"}, {"pose": "guest:audio"}, {"mouth": "photo:audio"}, {"mouth": "tts"}):
+        with pytest.raises(UnknownSourceError, match="guest"):
+            PatchBay().patched(impossible, connected)
+
+
+def test_the_mouth_decides_which_moment_a_picture_belongs_to() -> None:
+    assert PatchBay().leading == IDLE_ROUTE
+    assert PatchBay().patched({"pose": "clip"}).leading == Route("clip")
+    assert str(PatchBay().patched({"pose": "clip", "mouth": "microphone"}).leading) == "microphone"
+
+
+@pytest.mark.parametrize("name", ["idle", "microphone", "clip", "a:audio", "", "a b", "x" * 33, "../x"])
+def test_a_name_that_would_confuse_is_refused(name: str) -> None:
+    with pytest.raises(UnknownSourceError, match="name"):
+        check_name(name)
 
 
 def test_a_repatched_socket_crosses_over_in_200_ms() -> None:

@@ -54,11 +54,11 @@ def cue(tick_ms: int, bay: PatchBay, clip_index: int | None = None, **captured_m
         source: Arrival(frame, capture_ms * MS, tick_ms * MS, clip_index)
         for source, capture_ms in captured_ms.items()
     }
-    return Cue(tick_ms * MS, bay, pictures, [])
+    return Cue(tick_ms * MS, bay, pictures, [], {name: 1 for name in pictures})
 
 
 def test_a_picture_that_feeds_three_sockets_is_tracked_once(reader: Reader, tracker: CountingTracker) -> None:
-    bay = PatchBay(pose="camera", expression="camera", mouth="camera")
+    bay = PatchBay().patched({"pose": "camera", "expression": "camera", "mouth": "camera"})
     for tick_ms in (1000, 1040, 1080):
         reader.read(NOBODY, cue(tick_ms, bay, camera=tick_ms - 10))
     assert tracker.timestamps_ms == [990, 1030, 1070]
@@ -66,7 +66,7 @@ def test_a_picture_that_feeds_three_sockets_is_tracked_once(reader: Reader, trac
 
 def test_a_repeating_clip_is_tracked_once_for_all_sessions(tracker: CountingTracker) -> None:
     memory: ClipMemory = {}
-    bay = PatchBay(pose="clip")
+    bay = PatchBay().patched({"pose": "clip"})
     for _ in range(2):
         reader = open_reader(tracker, memory)
         for tick in range(20):
@@ -78,18 +78,18 @@ def test_timestamps_rise_for_the_tracker_even_where_capture_times_do_not(
     reader: Reader, tracker: CountingTracker
 ) -> None:
     for capture_ms in (900, 880, 880):
-        reader.read(NOBODY, cue(1000, PatchBay(pose="camera"), camera=capture_ms))
+        reader.read(NOBODY, cue(1000, PatchBay().patched({"pose": "camera"}), camera=capture_ms))
     assert tracker.timestamps_ms == [900, 901, 902]
 
 
 def test_a_picture_belongs_to_the_moment_that_moves_its_mouth(reader: Reader) -> None:
-    bay = PatchBay(pose="clip", mouth="camera")
+    bay = PatchBay().patched({"pose": "clip", "mouth": "camera"})
     reading = reader.read(NOBODY, cue(1000, bay, clip_index=0, clip=995, camera=950))
     assert reading.capture_time_ns == 950 * MS
 
 
 def test_without_news_time_goes_on_by_one_frame_but_not_beyond_now(reader: Reader) -> None:
-    bay = PatchBay(pose="camera")
+    bay = PatchBay().patched({"pose": "camera"})
     times_ms = [
         reader.read(NOBODY, found).capture_time_ns // MS
         for found in (cue(1000, bay, camera=960), cue(1040, bay), cue(1080, bay), cue(1085, bay))

@@ -34,7 +34,7 @@ class QuietPerformance:
         await asyncio.sleep(0)
         self.is_closed = True
 
-    async def drop_lost_camera(self) -> None: ...
+    async def drop_lost_sources(self) -> None: ...
 
 
 def quiet(clock: MediaClock) -> Performance:

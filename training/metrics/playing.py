@@ -11,13 +11,12 @@ from tqdm import tqdm
 
 from engine.assets import face_landmarker_path
 from engine.clock import NS_PER_S, MediaClock
-from engine.codes import Code, DrivingCodes
+from engine.codes import Code, DrivingCodes, Socket
 from engine.drivers import FaceDriver
 from engine.errors import NoFaceError
 from engine.face_tracker import FaceTracker
 from engine.media import VideoFrame
 from engine.metrics import StageTimes
-from engine.patch_bay import Socket
 from engine.puppeteer import IdentityState
 from gcavt.audio import VIDEO_FPS, mel_spectrogram, mel_window
 from gcavt.preprocessing import Face
