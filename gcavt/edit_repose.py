@@ -538,7 +538,8 @@ class Reposer(nn.Module):
         depth_128 = _upsample_smooth(refined_64) + refine[:, :2] * 0.1
         position = self.geometry_128(depth_128, *poses) + refine[:, 2:]
         flow = position - self.geometry_128.grid
-        warped = sample(edited_B3HW, self.image_grid + _upsample_smooth(flow))
+        # a portrait often cuts the hair: mirrored at the edge it goes on, held there it would streak
+        warped = sample(edited_B3HW, self.image_grid + _upsample_smooth(flow), padding="reflection")
         shift, scale = affine[-1].chunk(2, 1)
         x = adain_relu(x + self.warped_128(warped), scale + 1, shift)
         weights, paint = torch.split(F.pixel_shuffle(self.out(x), 2), [2, 3], 1)

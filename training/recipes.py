@@ -40,6 +40,8 @@ class TrainConfig:
     """Share of pseudo-labelled real frames in an image encoder's batches, where they are given."""
     feature_weight: float = 0.0
     """Of the perceptual loss through our own mouth and expression encoders, in the joint stage."""
+    structure_weight: float = 0.0
+    """Of 1 - SSIM, in the joint stage."""
     mouth_weight: float = 6.0
     eye_weight: float = 4.0
 
@@ -74,6 +76,7 @@ def joint() -> TrainConfig:
         hold_share=0.1,
         pose_noise=0.05,
         feature_weight=0.15,
+        structure_weight=1.0,
         mouth_weight=12.0,
         eye_weight=8.0,
     )

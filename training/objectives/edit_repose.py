@@ -24,6 +24,7 @@ from training.objectives.image_losses import (
     mouth_boxes,
     psnr,
     region_error,
+    structural_dissimilarity,
     to_tensor,
     weighted_l1,
 )
@@ -272,6 +273,7 @@ class ReposerStage(EditReposeStage):
         gap = ((result.position_128 - exact).norm(dim=1, keepdim=True) * known).sum() / known.sum()
         return {
             "psnr": psnr(output, target),
+            "ssim": 1 - float(structural_dissimilarity(output.clamp(0, 1), target)),
             "all": region_error(output, target, torch.ones_like(result.mask)),
             "mouth": region_error(output, target, batch["target_mouth"]),
             "eyes": region_error(output, target, batch["target_eyes"]),
@@ -315,6 +317,10 @@ class JointStage(ReposerStage):
             feature_loss = self.features(result.image, batch["target"], batch["target_landmarks"])
             loss = loss + self.config.feature_weight * feature_loss
             figures |= {"features": float(feature_loss.detach())}
+        if self.config.structure_weight:
+            structure = structural_dissimilarity(result.image, batch["target"])
+            loss = loss + self.config.structure_weight * structure
+            figures |= {"structure": float(structure.detach())}
         return loss + edit_loss, figures
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

@@ -59,6 +59,17 @@ def laplacian_l1(output: Tensor, target: Tensor, weight: Tensor, levels: int = 4
     return loss + (difference.abs() * weight).mean()
 
 
+def structural_dissimilarity(output: Tensor, target: Tensor) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) of pictures in [0, 1]: means over 7 x 7 windows, all channels."""
+    both = torch.cat([output, target, output * output, target * target, output * target], 1)
+    mean_x, mean_y, xx, yy, xy = F.avg_pool2d(both, 7, 1).chunk(5, 1)
+    variances = xx - mean_x**2 + yy - mean_y**2
+    covariance = xy - mean_x * mean_y
+    similarity = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
+    similarity = similarity / ((mean_x**2 + mean_y**2 + 0.01**2) * (variances + 0.03**2))
+    return 1 - similarity.mean()
+
+
 def psnr(output: Tensor, target: Tensor) -> float:
     """Mean over the batch of the peak signal-to-noise ratio in dB, for pictures in [0, 1]."""
     error = ((output.clamp(0, 1) - target) ** 2).mean((1, 2, 3))
