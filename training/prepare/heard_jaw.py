@@ -10,6 +10,7 @@ jaw is a weak truth: on renders it agrees with the exact one with r = .79 (see L
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from clients.bench.report import json_line, table
 from engine.assets import face_landmarker_path
 from engine.face_tracker import FaceTracker
 from gcavt import audio, code_space
 from gcavt.audio_encoder import AudioEncoder
 from gcavt.checkpoint import read_checkpoint
 from training.datasets.sound_scenes import NAMED_SCENES, Scene, recorded
+from training.metrics.report import table
 
 Floats = NDArray[np.float32]
 
@@ -145,9 +146,9 @@ def main() -> int:
         heard = [heard_jaw(encoder, speaker.samples, scene, look_ahead_ms) for speaker in speakers]
         results[name] = agreement(heard, [speaker.jaw for speaker in speakers])
     columns = list(next(iter(results.values())))
-    rows = [[name, *(f"{row[key]:.3f}" for key in columns)] for name, row in results.items()]
+    rows = [[name, *(row[key] for key in columns)] for name, row in results.items()]
     sys.stdout.write(table(["case", *columns], rows) + "\n")
-    sys.stdout.write(json_line("heard_jaw", {"clips": len(speakers), "results": results}) + "\n")
+    sys.stdout.write(json.dumps({"clips": len(speakers), "results": results}) + "\n")
     return 0
 
 

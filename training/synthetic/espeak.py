@@ -1,148 +1,119 @@
-"""Speech with exact phoneme times from the system's espeak-ng, through ctypes."""
+"""Speech with exact phoneme times from the system's espeak-ng, each utterance as if it were the first."""
 
 from __future__ import annotations
 
-import ctypes
+import atexit
 import functools
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
+from training.synthetic import espeak_worker
 from training.synthetic.utterance import EngineMissingError, Speech, Voice
 from training.synthetic.visemes import TimedSymbol
 
 LIBRARY = "libespeak-ng.so.1"
-
-_AUDIO_OUTPUT_SYNCHRONOUS = 2
-_BUFFER_MS = 500
-_PHONEME_EVENTS_AS_IPA = 0x3
-_PHONEME_MODE_IPA = 0x02
-_EVENT_LIST_END, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
-_PARAMETER_RATE, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 3, 4
-_CHARS_UTF8 = 1
+_MISSING = {
+    "library": f"{LIBRARY} cannot be loaded; install it with: apt-get install libespeak-ng1 espeak-ng-data",
+    "data": "espeak-ng finds no voice data; install it with: apt-get install espeak-ng-data",
+}
 
 
 class EspeakMissingError(EngineMissingError):
     """The espeak-ng library is not installed; the message says how to install it."""
 
 
-class _EventId(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+class _Worker:
+    """The process that speaks; it ends with this one, whose pipe it reads."""
 
+    def __init__(self) -> None:
+        command = [sys.executable, "-I", "-S", str(Path(espeak_worker.__file__)), LIBRARY]
+        # a session of its own, so that Ctrl-C is this process's to answer
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert process.stdin is not None and process.stdout is not None
+        self._process = process
+        self._requests: IO[bytes] = process.stdin
+        self._replies: IO[bytes] = process.stdout
+        hello, _ = self._reply()
+        if "error" in hello:
+            self.close()
+            raise EspeakMissingError(_MISSING[hello["error"]])
+        self.sample_rate = int(hello["sample_rate"])
 
-class _Event(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),  # ms
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
-    )
+    def ask(self, voice_name: str, **request: object) -> tuple[dict[str, Any], bytes]:
+        """The reply and its sound. Raises ValueError for a voice that espeak-ng lacks."""
+        self._requests.write(json.dumps({"voice": voice_name, **request}).encode() + b"\n")
+        self._requests.flush()
+        reply, sound = self._reply()
+        if "error" in reply:
+            raise ValueError(f"espeak-ng has no voice {voice_name!r}")
+        return reply, sound
 
+    def _reply(self) -> tuple[dict[str, Any], bytes]:
+        line = self._replies.readline()
+        if not line:
+            raise RuntimeError(f"espeak-ng ended with exit code {self._process.wait()}")
+        reply: dict[str, Any] = json.loads(line)
+        return reply, self._replies.read(reply["bytes"])
 
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+    def close(self) -> None:
+        self._requests.close()
+        self._process.wait()
+        self._replies.close()
 
 
 @functools.cache
-def _espeak() -> tuple[Any, int]:
-    """The library, initialised once per process, and its sample rate."""
-    try:
-        library = ctypes.CDLL(LIBRARY)
-    except OSError as error:
-        raise EspeakMissingError(
-            f"{LIBRARY} cannot be loaded; install it with: apt-get install libespeak-ng1 espeak-ng-data"
-        ) from error
-    rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, _BUFFER_MS, None, _PHONEME_EVENTS_AS_IPA)
-    if rate <= 0:
-        raise EspeakMissingError(
-            "espeak-ng finds no voice data; install it with: apt-get install espeak-ng-data"
-        )
-    return library, int(rate)
+def _worker() -> _Worker:
+    worker = _Worker()
+    atexit.register(worker.close)
+    return worker
 
 
 def is_installed() -> bool:
     try:
-        _espeak()
+        _worker()
     except EspeakMissingError:
         return False
     return True
 
 
 def speak(text: str, voice: Voice) -> Speech:
-    """Say `text`. Not thread-safe: espeak-ng keeps one voice per process.
-
-    It also carries some state from one utterance to the next, so that saying a sentence again can shift it by
-    about a millisecond; a process that repeats the same calls in the same order repeats the same samples.
+    """Say `text`: the same samples for the same arguments, whatever was said before. Not thread-safe.
 
     Raises EspeakMissingError if espeak-ng is not installed, ValueError if it lacks the voice.
     """
-    library, sample_rate = _espeak()
-    pcm = bytearray()
-    starts: list[tuple[str, float]] = []
-    words: list[tuple[str, float]] = []
-
-    def collect(wave: Any, count: int, events: Any) -> int:
-        i = 0
-        while events[i].type != _EVENT_LIST_END:
-            start_s = events[i].audio_position / 1000
-            if events[i].type == _EVENT_WORD:
-                first = events[i].text_position - 1
-                words.append((text[first : first + events[i].length], start_s))
-            if events[i].type == _EVENT_PHONEME:
-                ipa = events[i].id.string.decode("utf-8", "replace")
-                starts.append((ipa, start_s))
-            i += 1
-        if wave and count > 0:
-            pcm.extend(ctypes.string_at(wave, count * 2))
-        return 0
-
-    callback = _Callback(collect)
-    library.espeak_SetSynthCallback(callback)
-    _choose(library, voice.name)
-    for parameter, value in (
-        (_PARAMETER_RATE, voice.rate_wpm),
-        (_PARAMETER_PITCH, voice.pitch),
-        (_PARAMETER_RANGE, voice.pitch_range),
-    ):
-        library.espeak_SetParameter(parameter, value, 0)
-    encoded = text.encode()
-    library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARS_UTF8, None, None)
-    library.espeak_Synchronize()
-    samples = np.frombuffer(bytes(pcm), np.int16).astype(np.float32) / np.float32(32768)
-    duration_s = len(samples) / sample_rate
-    phonemes = _lasting(starts, duration_s)
+    worker = _worker()
+    reply, pcm = worker.ask(
+        voice.name,
+        wants="sound",
+        text=text,
+        rate_wpm=voice.rate_wpm,
+        pitch=voice.pitch,
+        pitch_range=voice.pitch_range,
+    )
+    samples = np.frombuffer(pcm, np.int16).astype(np.float32) / np.float32(32768)
+    duration_s = len(samples) / worker.sample_rate
+    phonemes = _lasting(reply["phonemes"], duration_s)
     return Speech(
         text=text,
         samples=samples,
-        sample_rate=sample_rate,
+        sample_rate=worker.sample_rate,
         phonemes=phonemes,
-        words=_until_silence(_lasting(words, duration_s), phonemes),
+        words=_until_silence(_lasting(reply["words"], duration_s), phonemes),
     )
 
 
 def ipa_of(text: str, voice_name: str = "en-us") -> str:
     """The phonemes of `text` in IPA, with stress marks and the spaces between words."""
-    library, _ = _espeak()
-    _choose(library, voice_name)
-    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-    pointer = ctypes.c_char_p(text.encode())
-    clauses = []
-    while pointer.value:
-        clauses.append(
-            library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _PHONEME_MODE_IPA).decode()
-        )
-    return ", ".join(clauses)
-
-
-def _choose(library: Any, voice_name: str) -> None:
-    if library.espeak_SetVoiceByName(voice_name.encode()) != 0:
-        raise ValueError(f"espeak-ng has no voice {voice_name!r}")
+    reply, _ = _worker().ask(voice_name, wants="ipa", text=text)
+    return ", ".join(reply["clauses"])
 
 
 def _lasting(starts: Sequence[tuple[str, float]], duration_s: float) -> tuple[TimedSymbol, ...]:

@@ -30,6 +30,15 @@ def test_phonemes_follow_one_another_and_end_with_the_sound() -> None:
 
 
 @needs_espeak
+def test_what_was_said_before_changes_nothing() -> None:
+    first = speak(SENTENCE)
+    speak("Et maintenant, autre chose!", Voice(name="fr+f3", rate_wpm=210, pitch=80, pitch_range=90))
+    again = speak(SENTENCE)
+    np.testing.assert_array_equal(again.samples, first.samples)
+    assert (again.phonemes, again.words) == (first.phonemes, first.words)
+
+
+@needs_espeak
 def test_words_are_told_with_their_times() -> None:
     said = speak("My big brother, five fish.")
     assert [word for word, _, _ in said.words] == ["My", "big", "brother", "five", "fish"]
@@ -128,11 +137,11 @@ def test_voices_come_from_every_engine_that_is_offered() -> None:
 
 def test_missing_engines_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "LIBRARY", "libespeak-absent.so.1")
-    espeak._espeak.cache_clear()
+    espeak._worker.cache_clear()
     with pytest.raises(EngineMissingError, match="apt-get install libespeak-ng1"):
         speak("hello")
     assert not espeak.is_installed()
-    espeak._espeak.cache_clear()
+    espeak._worker.cache_clear()
     monkeypatch.setattr(flite, "PROGRAM", "flite-absent")
     with pytest.raises(EngineMissingError, match="apt-get install flite"):
         speak("hello", Voice(engine="flite", name="slt"))
