@@ -69,6 +69,11 @@ class Puppeteer:
         self._generator_inputs = engine_specs(bundle.config)["generator"].input_names
         self._is_exact = bundle.manifest.code_space == "exact"
 
+    @property
+    def has_exact_codes(self) -> bool:
+        """Its codes are known functions of pose and blendshape weights (`gcavt.code_space`)."""
+        return self._is_exact
+
     # -- identities ----------------------------------------------------------------------------------------
 
     def identity_from_portraits(
