@@ -23,6 +23,10 @@ class BackendMissingError(EngineError):
     """An inference backend was asked for that is not installed here."""
 
 
+class EncoderMissingError(EngineError):
+    """A video encoder was asked for that does not work on this machine."""
+
+
 class BundleError(EngineError):
     """A model bundle is missing, damaged, or does not fit this engine."""
 
@@ -43,9 +47,21 @@ class UnsupportedOfferError(EngineError):
     """A session description is sound but asks for media or codecs that are not served here."""
 
 
-class UnknownSourceError(EngineError):
+class ControlError(EngineError):
+    """A change to a live session that cannot be made: a setting out of range, an unknown key or preset."""
+
+
+class UnknownSourceError(ControlError):
     """A socket was to be patched to a source, or an identity chosen, that does not exist."""
 
 
 class SessionLimitError(EngineError):
     """All live sessions that this machine is set to hold are taken."""
+
+
+class BadDescriptionError(EngineError):
+    """A source or a sink was described in a way that none can be opened by."""
+
+
+class DeviceMissingError(EngineError):
+    """A camera, a microphone or a virtual device is not there, or what drives it is not installed."""

@@ -36,7 +36,8 @@ class Arrival:
         image = self.frame.to_ndarray(
             format="rgb24", width=max(1, round(width * scale)), height=max(1, round(height * scale))
         )
-        return VideoFrame(np.asarray(image, np.uint8), self.capture_time_ns)
+        upright = np.ascontiguousarray(np.rot90(image, self.frame.rotation // 90), np.uint8)
+        return VideoFrame(upright, self.capture_time_ns)
 
 
 class Source(Protocol):
