@@ -11,6 +11,7 @@ import heapq
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from engine.media import AudioChunk
 from engine.retry import Backoff
 from engine.rtc.capture_clock import QuickestWay
 from engine.sources.source import SOUND_RATE, Arrival, HearSound
+from engine.srt import running
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class MediaInput:
     """From the beginning again at its end, without a gap."""
     numbers_pictures: bool = False
     """Tell each picture's place in the file, so that what was read from it can be remembered."""
+    relay: tuple[str, ...] = ()
+    """A command that receives what PyAV cannot, and writes it to its standard output."""
     timeout_s: float = 5.0
     """How long opening may take, and how long nothing may come."""
 
@@ -112,7 +116,9 @@ class FfmpegSource:
         while not self._closing.is_set():
             player = _Player(self._media, self._clock, self._closing, self._show, self._hear)
             try:
-                with self._open() as container:
+                with _opened(self._media) as container:
+                    self._has_video = bool(moving_streams(container))
+                    self._has_sound = bool(container.streams.audio)
                     player.play(container, start_ns)
             except (av.FFmpegError, OSError) as error:
                 self._report(f"{self._media.label} cannot be read: {_reason(error, self._media)}.")
@@ -126,17 +132,6 @@ class FfmpegSource:
             if self._closing.wait(backoff.next_s()):
                 return
             start_ns = self._clock.now_ns()
-
-    def _open(self) -> InputContainer:
-        media = self._media
-        container = av.open(
-            media.address,
-            format=media.format,
-            options=dict(media.options),
-            timeout=(media.timeout_s, media.timeout_s),
-        )
-        self._has_video, self._has_sound = bool(moving_streams(container)), bool(container.streams.audio)
-        return container
 
     def _ended(self) -> str:
         return f"{self._media.label} has ended; it is tried again."
@@ -249,6 +244,18 @@ class _Player:
         self._way.note(media_ns + duration_ns, now_ns)
         capture_ns = self._way.here_ns(media_ns)
         return now_ns if capture_ns is None else capture_ns
+
+
+@contextmanager
+def _opened(media: MediaInput) -> Iterator[InputContainer]:
+    with ExitStack() as stack:
+        origin: Any = media.address
+        if media.relay:
+            origin = stack.enter_context(running(list(media.relay), is_sending=False)).stdout
+        timeout = None if media.relay else (media.timeout_s, media.timeout_s)
+        yield stack.enter_context(
+            av.open(origin, format=media.format, options=dict(media.options), timeout=timeout)
+        )
 
 
 def moving_streams(container: InputContainer) -> list[VideoStream]:

@@ -9,6 +9,7 @@ from engine.clock import MediaClock
 from engine.errors import BadDescriptionError
 from engine.sources.ffmpeg import FfmpegSource, MediaInput
 from engine.sources.source import HearSound
+from engine.srt import receiving
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "http", "https")
 INNER_PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,srt,udp,rtp,tcp,tls,http,https,httpproxy,crypto,hls"
@@ -31,11 +32,14 @@ def open_url(url: str, clock: MediaClock, on_sound: HearSound, *, timeout_s: flo
     }
     if scheme in ("rtsp", "rtsps"):
         options["rtsp_transport"] = "tcp"
+    is_srt = scheme == "srt"
     media = MediaInput(
         kind="url",
         label=f"The stream {without_password(url)}",
         address=url,
-        options=options,
+        format="mpegts" if is_srt else None,
+        options={} if is_srt else options,
+        relay=tuple(receiving(url)) if is_srt else (),
         has_video=True,
         has_sound=True,
         timeout_s=timeout_s,

@@ -151,9 +151,8 @@ async def test_a_stream_that_breaks_off_is_received_again(tmp_path: Path) -> Non
         async with asyncio.timeout(PATIENCE_S):
             while requests < 2:
                 await pictures(source, 1)
-        await pictures(source, 1)
+        await eventually(lambda: source.problem is None)
         await source.close()
-    assert source.pictures.dropped < 25
 
 
 async def test_a_playlist_cannot_lead_to_a_file_of_this_machine(tmp_path: Path) -> None:
@@ -171,6 +170,58 @@ async def test_a_playlist_cannot_lead_to_a_file_of_this_machine(tmp_path: Path) 
         assert "cannot be read" in await problem(source)
         assert not source.pictures.has_item
         await source.close()
+
+
+RTSP_SERVER = """
+import sys, gi
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+server = GstRtspServer.RTSPServer(address="127.0.0.1", service=sys.argv[1])
+factory = GstRtspServer.RTSPMediaFactory()
+picture = "video/x-raw,format=I420,width=160,height=120,framerate=25/1"
+sound = "audio/x-raw,rate=8000,channels=1"
+factory.set_launch(
+    f"( videotestsrc is-live=true ! {picture} ! jpegenc ! rtpjpegpay name=pay0 "
+    f"audiotestsrc is-live=true ! audioconvert ! {sound} ! mulawenc ! rtppcmupay name=pay1 )"
+)
+server.get_mount_points().add_factory("/camera", factory)
+server.attach(None)
+print("ready", flush=True)
+GLib.MainLoop().run()
+"""
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+def has_rtsp_server() -> bool:
+    needed = 'import gi; gi.require_version("GstRtspServer", "1.0")'
+    return (
+        Path(SYSTEM_PYTHON).exists()
+        and subprocess.run([SYSTEM_PYTHON, "-c", needed], stderr=subprocess.DEVNULL).returncode == 0
+    )
+
+
+async def test_an_ip_camera_is_received_by_rtsp() -> None:
+    if not has_rtsp_server():
+        pytest.skip("no RTSP server here: apt-get install -y gir1.2-gst-rtsp-server-1.0 python3-gi")
+    port = free_port()
+    chunks: list[AudioChunk] = []
+    server = await asyncio.create_subprocess_exec(
+        SYSTEM_PYTHON, "-c", RTSP_SERVER, str(port), stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        await server.stdout.readline()
+        source = open_url(f"rtsp://127.0.0.1:{port}/camera", MediaClock(), chunks.append)
+        source.start()
+        arrivals = await pictures(source, 10)
+        await eventually(lambda: len(chunks) > 5)
+        await source.close()
+    finally:
+        server.kill()
+        await server.communicate()
+    assert arrivals[-1].to_video_frame().image_HWC.shape == (120, 160, 3)
+    assert max(np.abs(chunk.samples).max() for chunk in chunks) > 0.3
 
 
 @contextmanager
