@@ -1,0 +1,220 @@
+"""`gcavt build`: a bundle's networks -> TensorRT engines in the engine store, measured before they are let in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from tqdm import tqdm
+
+from clients.bench.report import table
+from clients.rendered_people import Person, play, render_people
+from engine.backends.backend import Backend, open_backend
+from engine.bundle import Bundle
+from trt_build.accuracy import (
+    Accuracy,
+    AccuracyError,
+    Call,
+    EmulatedEngines,
+    accuracy_table,
+    compare,
+    frames_of,
+)
+from trt_build.engine_builder import BuiltEngine, EngineBuildError, build_engine
+from trt_build.flavours import (
+    FLAVOURS,
+    ComputeCapability,
+    Flavour,
+    FlavourMissingError,
+    parse_targets,
+    targets_text,
+)
+from trt_build.inspection import InspectionError, check_report
+from trt_build.precision import PRODUCTS, Precision, typed_graph
+from trt_build.quantise import quantiser
+from trt_build.specs import EngineSpec, engine_specs
+from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
+
+FRAMES = 24
+ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16", "fp8", "int8")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `gcavt build`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Build TensorRT engines of a model's networks.\n\n"
+        "rtx: TensorRT for RTX. Builds anywhere, a GPU is not needed; the engines run on GeForce RTX and RTX\n"
+        "  cards of the compute capabilities named by --target (8.9: RTX 40, 12.0: RTX 50).\n"
+        "tensorrt: TensorRT for data centres. Builds on and for the GPU of this machine.\n\n"
+        "The networks are first run in the chosen precision on frames of rendered people and compared with\n"
+        "fp32 PyTorch: under 40 dB (fp16, bf16) or 35 dB (int8, fp8) of the final picture nothing is built.\n"
+        "Where there is a GPU, the engines themselves must pass the same."
+    )
+    parser.epilog = "example:\n  gcavt build --flavour rtx --target 8.9\n  gcavt serve --backend rtx"
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="lite",
+        metavar="MODEL",
+        help="name or directory of a bundle (default lite)",
+    )
+    parser.add_argument("--flavour", choices=tuple(FLAVOURS), default="rtx", help="default %(default)s")
+    parser.add_argument("--precision", choices=ENGINE_PRECISIONS, default="fp16", help="default %(default)s")
+    parser.add_argument(
+        "--target", metavar="CC,CC", help="compute capabilities (default: 8.9,12.0 for rtx, else this GPU's)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"directory of the engines (default {DEFAULT_ROOT})"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=FRAMES, help="to calibrate on and measure with (default %(default)s)"
+    )
+    parser.add_argument("--again", action="store_true", help="build even if the store has these engines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, then say what is in the engines. An error that the user can act on is one line and code 2."""
+    try:
+        request = _request(args)
+        found = build_model(request, again=args.again)
+    except (
+        AccuracyError,
+        EngineBuildError,
+        FlavourMissingError,
+        InspectionError,
+        StoreError,
+        ValueError,
+        OSError,
+    ) as error:
+        sys.stderr.write(f"gcavt build: {error}\n")
+        return 2
+    print(engines_table(found))
+    print(json.dumps({"built": str(found.directory), "key": found.key.id, "accuracy": found.accuracy}))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What to build, and where to put it."""
+
+    bundle: Bundle
+    flavour: Flavour
+    precision: Precision
+    targets: tuple[ComputeCapability, ...]
+    store: EngineStore
+    frames: int = FRAMES
+
+    @property
+    def key(self) -> EngineKey:
+        return EngineKey.of(
+            self.bundle.manifest, self.flavour.name, self.precision, self.flavour.version(), self.targets
+        )
+
+
+def _request(args: argparse.Namespace) -> BuildRequest:
+    flavour = FLAVOURS[args.flavour]
+    if args.frames < 1:
+        raise ValueError(f"frames must be positive, got {args.frames}")
+    flavour.load()
+    targets = parse_targets(args.target) if args.target else flavour.targets or (_this_gpu(flavour),)
+    return BuildRequest(
+        bundle=Bundle.open(args.model),
+        flavour=flavour,
+        precision=args.precision,
+        targets=targets,
+        store=EngineStore(args.out or DEFAULT_ROOT),
+        frames=args.frames,
+    )
+
+
+def _this_gpu(flavour: Flavour) -> ComputeCapability:
+    from engine.backends.cuda import CudaError, compute_capability
+
+    try:
+        return compute_capability()
+    except CudaError as error:
+        raise EngineBuildError(f"{flavour.product} builds on the GPU that is to run it: {error}") from error
+
+
+def build_model(request: BuildRequest, *, again: bool = False) -> EngineSet:
+    """The engines of a request, from the store or built now and put there.
+
+    Raises AccuracyError under the threshold, EngineBuildError, InspectionError, StoreError.
+    """
+    key, store = request.key, request.store
+    with store.lock(key):
+        if not again and (store.root / key.folder).is_dir():
+            return store.open(key)
+        specs = engine_specs(request.bundle.config)
+        people = render_people(request.frames, show_progress=True)
+        reference = _reference(request.bundle, people)
+        accuracy = _emulated_accuracy(request, people, reference)
+        sys.stderr.write(accuracy_table([accuracy]) + "\n")
+        accuracy.check()
+        built = build_networks(request, specs, reference)
+        facts = {"emulated": accuracy.to_json(), "engines": None}
+        contents = {name: engine.content for name, engine in built.items()}
+        layers = {name: engine.report.layers_by_type() for name, engine in built.items()}
+        found = store.publish(key, contents, layers, facts)
+    return found
+
+
+def _reference(bundle: Bundle, people: list[Person]) -> list[Call]:
+    backend = open_backend("pytorch", bundle.directory)
+    try:
+        return play(backend, bundle.manifest, people)
+    finally:
+        backend.close()
+
+
+def engine_graph(
+    request: BuildRequest, network: str, reference: list[Call], *, emulated: bool
+) -> onnx.ModelProto:
+    """The graph of one network as the engine computes it, or as the CPU emulates that."""
+    graph = onnx.load(request.bundle.directory / request.bundle.manifest.networks[network].file)
+    quantised = None
+    if request.precision in ("int8", "fp8"):
+        # TensorRT for RTX documents fp8 for matrix products alone
+        is_limited = request.precision == "fp8" and request.flavour.name == "rtx"
+        products = frozenset({"Gemm", "MatMul"}) if is_limited else PRODUCTS
+        frames = frames_of(reference, network)
+        quantised = quantiser(request.precision, frames, products=products)
+    return typed_graph(graph, request.precision, emulated=emulated, quantised=quantised)
+
+
+def _emulated_accuracy(request: BuildRequest, people: list[Person], reference: list[Call]) -> Accuracy:
+    specs = engine_specs(request.bundle.config)
+    graphs = {name: engine_graph(request, name, reference, emulated=True) for name in specs}
+    engines = EmulatedEngines(graphs, specs)
+    replayed = play(engines, request.bundle.manifest, people)
+    return compare(engines, request.precision, reference, replayed)
+
+
+def build_networks(
+    request: BuildRequest, specs: dict[str, EngineSpec], reference: list[Call]
+) -> dict[str, BuiltEngine]:
+    """Every network as an inspected engine."""
+    built = {}
+    for name, spec in (bar := tqdm(specs.items(), unit="engine")):
+        bar.set_description(f"build {name}")
+        graph = engine_graph(request, name, reference, emulated=False).SerializeToString()
+        built[name] = build_engine(request.flavour, graph, spec, request.targets)
+        check_report(built[name].report, spec, request.precision)
+    return built
+
+
+def engines_table(found: EngineSet) -> str:
+    """One line per engine: size and layers by the type that they compute in."""
+    kinds = sorted({kind for engine in found.engines.values() for kind in engine.layers})
+    rows = [
+        [name, f"{engine.bytes / 1e6:.1f}", *(engine.layers.get(kind, 0) for kind in kinds)]
+        for name, engine in found.engines.items()
+    ]
+    heading = f"{found.key.flavour} {found.key.version} for {targets_text(found.key.targets)}"
+    return table([heading, "MB", *(f"{kind} layers" for kind in kinds)], rows)

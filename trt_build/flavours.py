@@ -1,0 +1,134 @@
+"""TensorRT and TensorRT for RTX behind one door: their Python interfaces are the same."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final, Literal
+
+logger = logging.getLogger(__name__)
+
+FlavourName = Literal["rtx", "tensorrt"]
+ComputeCapability = tuple[int, int]
+
+
+class FlavourMissingError(RuntimeError):
+    """The run time of a flavour is not installed, or does not load; the message says how to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flavour:
+    """One of NVIDIA's two compilers."""
+
+    name: FlavourName
+    product: str
+    modules: tuple[str, ...]
+    """Imported in this order; the last one has the interface."""
+    install: str
+    targets: tuple[ComputeCapability, ...]
+    """What it can build for on a machine without a GPU, and does unless told otherwise."""
+
+    @property
+    def builds_without_gpu(self) -> bool:
+        return bool(self.targets)
+
+    def load(self) -> Any:
+        """The interface module. Raises FlavourMissingError."""
+        try:
+            return [import_module(module) for module in self.modules][-1]
+        except (ImportError, OSError) as error:
+            raise FlavourMissingError(
+                f"{self.product} is not installed or does not load ({error}); install it with: {self.install}"
+            ) from error
+
+    def version(self) -> str:
+        """Version of the run time, such as 1.7.1.116. Engines run on the very version that built them."""
+        return str(self.load().__version__)
+
+    def log(self) -> Log:
+        """The one logger of this process: TensorRT keeps the first it is given."""
+        return _log(self.name)
+
+
+FLAVOURS: Final[dict[FlavourName, Flavour]] = {
+    "rtx": Flavour(
+        name="rtx",
+        product="TensorRT for RTX",
+        modules=("tensorrt_rtx_libs", "tensorrt_rtx_bindings"),
+        install="pip install 'gcavt-live[rtx]'",
+        targets=((8, 9), (12, 0)),
+    ),
+    "tensorrt": Flavour(
+        name="tensorrt",
+        product="TensorRT",
+        modules=("tensorrt",),
+        install="pip install 'gcavt-live[tensorrt]'",
+        targets=(),
+    ),
+}
+
+
+class Log:
+    """What TensorRT said: warnings and errors go on to logging, everything is kept for who listens."""
+
+    def __init__(self, trt: Any) -> None:
+        levels = {
+            trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
+            trt.ILogger.Severity.ERROR: logging.ERROR,
+            trt.ILogger.Severity.WARNING: logging.WARNING,
+            trt.ILogger.Severity.INFO: logging.DEBUG,
+            trt.ILogger.Severity.VERBOSE: logging.DEBUG,
+        }
+        self._lines: list[tuple[int, str]] | None = None
+        self._lock = threading.Lock()
+        receive = self._receive
+
+        class Receiver(trt.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                receive(levels[severity], message)
+
+        self.receiver = Receiver()
+        """What TensorRT's constructors take."""
+
+    def listen(self) -> None:
+        """Keep everything from now on, including what is usually too much."""
+        self._lines = []
+
+    def heard(self) -> list[tuple[int, str]]:
+        """Levels and messages since `listen`, which ends."""
+        lines, self._lines = self._lines or [], None
+        return lines
+
+    def _receive(self, level: int, message: str) -> None:
+        with self._lock:
+            if self._lines is not None:
+                self._lines.append((level, message))
+        if level > logging.DEBUG:
+            logger.log(level, "%s", message)
+
+
+@functools.cache
+def _log(name: FlavourName) -> Log:
+    return Log(FLAVOURS[name].load())
+
+
+def parse_targets(text: str) -> tuple[ComputeCapability, ...]:
+    """Compute capabilities out of `8.9,12.0`. Raises ValueError naming what is none."""
+    targets = []
+    for part in text.split(","):
+        major, _, minor = part.strip().partition(".")
+        if not (major.isdigit() and minor.isdigit()):
+            raise ValueError(f"a target is a compute capability such as 8.9, got {part.strip()!r}")
+        targets.append((int(major), int(minor)))
+    return tuple(sorted(set(targets)))
+
+
+def targets_text(targets: tuple[ComputeCapability, ...]) -> str:
+    """The inverse of `parse_targets`."""
+    return ",".join(f"{major}.{minor}" for major, minor in targets)
