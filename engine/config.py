@@ -17,7 +17,11 @@ class VideoEncodingConfig:
     """How the avatar's video is encoded. The viewer's bandwidth estimate moves the rate within the bounds."""
 
     codec: Literal["vp8", "h264"] = "vp8"
-    """Offered first. VP8 takes half the CPU of aiortc's H.264 at 256 px (0.7 against 1.4 ms a frame)."""
+    """Offered first. Both take 2 ms a frame at 512 px; H.264 changes its rate without a key frame."""
+    encoder: Literal["cpu", "nvenc"] = "cpu"
+    """What encodes H.264: libx264, or an NVIDIA GPU."""
+    fps: float = 25.0
+    """What the rate control plans for; time stamps may deviate from it."""
     min_bitrate_bps: int = 300_000
     start_bitrate_bps: int = 1_200_000
     max_bitrate_bps: int = 2_500_000
@@ -36,9 +40,19 @@ class RtcConfig:
 
     ice_servers: tuple[str, ...] = ()
     """STUN or TURN addresses. None by default: an unreachable one costs five seconds per connection."""
+    turn: tuple[str, ...] = ()
+    """Addresses of TURN servers that share `turn_secret`; our own side uses the first."""
+    turn_secret: str | None = field(default=None, repr=False)
+    """Short-lived TURN passwords are made with it (coturn: use-auth-secret, static-auth-secret)."""
+    offer_loopback: bool = False
+    """Offer 127.0.0.1 too: a machine without network has no other address."""
     camera_start_kbps: int = 2_000
     """What a publishing browser starts with; left alone it starts near 300 and shrinks the picture."""
     video: VideoEncodingConfig = field(default_factory=VideoEncodingConfig)
+
+    def __post_init__(self) -> None:
+        if bool(self.turn) != (self.turn_secret is not None):
+            raise ValueError("a TURN server and its secret go together: give both or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +64,9 @@ class PerformanceConfig:
     """Face tracking and expression run on every such frame of a camera; two cores have no time for all."""
     crossfade_ms: int = 200
     """From one code to the next when a socket is re-patched or its face comes back."""
-    hold_ms: int = 400
-    """How long a socket keeps its last code when its source shows no face, before it eases to idle."""
+    hold_ms: int = 160
+    """How long a socket waits for a source that shows no face, says nothing or is frozen, before the next in
+    its chain takes over, or it eases to idle."""
     ease_ms: int = 600
     """How long that easing takes."""
     look_ahead_ms: int = 80
@@ -83,6 +98,14 @@ class EngineConfig:
     session_idle_s: float = 60.0
     """A session that nobody publishes to or watches is ended after this long."""
     max_upload_bytes: int = 20_000_000
+    token: str | None = field(default=None, repr=False)
+    """What publishers and viewers of named sessions (/whip/<name>) show; None: there are no such sessions."""
+    allow_origins: tuple[str, ...] = ()
+    """Other sites, as https://host, whose pages may talk to this server; "*" is any."""
+    overflow_url: str | None = None
+    """Base address of the server that takes new sessions when this one is full."""
+    allow_local_sources: bool = False
+    """Whether clients may have this machine's files, devices and network read."""
     performance: PerformanceConfig = field(default_factory=PerformanceConfig)
     rtc: RtcConfig = field(default_factory=RtcConfig)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 PAUSE_NS = 500 * NS_PER_MS
 """Sound that was missing for this long starts the voice afresh."""
+MUTED_PEAK = 1e-4
+"""-80 dB of full scale: the noise of a quiet room in a cheap microphone is 20 dB louder."""
+MUTED_NS = 300 * NS_PER_MS
 
 
 class FaceDriver:
@@ -121,11 +125,23 @@ class FaceDriver:
         self._tracker.close()
 
 
+@dataclass(frozen=True)
+class Utterance:
+    """The newest stretch of sound that a mouth code can be made of."""
+
+    mel_80x20: NDArray[np.float32]
+    time_ns: int
+    """The moment that it speaks of."""
+    chunk_index: int
+    """Which of the chunks made it whole."""
+
+
 class VoiceDriver:
     """Turns live sound into mouth codes.
 
     A code belongs to a moment `look_ahead_ms` before the newest sound that it was made of: codes come every
     40 ms of sound, so the newest one is that old when it comes and up to 40 ms older when it is replaced.
+    A microphone that gives no sound at all, not even noise, has been muted: it says nothing.
     """
 
     def __init__(self, look_ahead_ms: int = LOOK_AHEAD_MS) -> None:
@@ -138,27 +154,42 @@ class VoiceDriver:
         self._resampler = Resampler()
         self._mel = StreamingMel(LevelTracker(), self._look_ahead_ms)
         self._heard_samples = 0
+        self._audible_ns: int | None = None
 
     def hear(
         self, puppeteer: Puppeteer, chunks: Sequence[AudioChunk], stages: StageTimes
     ) -> tuple[Code, int] | None:
         """The newest mouth code that these chunks complete, and the time it belongs to, in nanoseconds."""
-        windows: list[MelWindow] = []
         with stages.measure("encode"):
-            for chunk in chunks:
-                windows += self._windows(chunk)
-            if not windows or self._end_ns is None:
+            utterance = self.listen(chunks)
+            if utterance is None:
                 return None
-            newest = windows[-1]
-            code = puppeteer.content_code_from_mel(newest.mel)
-        frame_samples = newest.video_frame_index * SAMPLE_RATE // VIDEO_FPS
+            return puppeteer.content_code_from_mel(utterance.mel_80x20), utterance.time_ns
+
+    def listen(self, chunks: Sequence[AudioChunk]) -> Utterance | None:
+        """What `hear` reads codes from: cheap, for a voice that need not be shown yet."""
+        newest: tuple[int, MelWindow] | None = None
+        for index, chunk in enumerate(chunks):
+            newest = next(((index, window) for window in reversed(self._windows(chunk))), newest)
+        if newest is None or self._end_ns is None or self._is_muted:
+            return None
+        index, window = newest
+        frame_samples = window.video_frame_index * SAMPLE_RATE // VIDEO_FPS
         since_ns = (self._heard_samples - frame_samples) * NS_PER_S // SAMPLE_RATE
-        return code, self._end_ns - since_ns
+        return Utterance(window.mel, self._end_ns - since_ns, index)
+
+    @property
+    def _is_muted(self) -> bool:
+        if self._end_ns is None or self._audible_ns is None:
+            return True
+        return self._end_ns - self._audible_ns > MUTED_NS
 
     def _windows(self, chunk: AudioChunk) -> list[MelWindow]:
         if self._end_ns is not None and abs(chunk.capture_time_ns - self._end_ns) > PAUSE_NS:
             self._start()
         self._end_ns = chunk.end_time_ns
+        if len(chunk.samples) and float(np.abs(chunk.samples).max()) > MUTED_PEAK:
+            self._audible_ns = self._end_ns
         samples_16k = self._resampler.push(chunk.samples, chunk.sample_rate)
         self._heard_samples += len(samples_16k)
         return self._mel.push(samples_16k)

@@ -1,20 +1,21 @@
-"""Which source feeds which socket, and how a socket's code passes from one source to the next."""
+"""Which source feeds which socket, and how strongly."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeGuard, get_args
 
-import numpy as np
-
-from engine.clock import NS_PER_MS
-from engine.codes import SOCKETS, Code, Socket
-from engine.errors import UnknownSourceError
+from engine.codes import SOCKETS, Socket
+from engine.errors import ControlError, UnknownSourceError
 
 SOUND_SUFFIX: Final = ":audio"
 RESERVED_NAMES: Final = ("idle", "microphone", "clip")
+MAX_GAIN: Final = 2.0
+MAX_CROSSFADE_MS: Final = 5_000
+PoseMode = Literal["absolute", "relative"]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
@@ -64,26 +65,77 @@ def routes(connected: Mapping[str, Mapping[str, bool]]) -> list[Route]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gains:
+    """How strongly each socket's motion is shown: 0 not at all, 1 as it is, 2 twice as much."""
+
+    pose: float = 1.0
+    expression: float = 1.0
+    mouth: float = 1.0
+
+    def of(self, socket: Socket) -> float:
+        return {"pose": self.pose, "expression": self.expression, "mouth": self.mouth}[socket]
+
+    def patched(self, changes: object) -> Gains:
+        """Raises ControlError unless `changes` names sockets with numbers from 0 to MAX_GAIN."""
+        if not isinstance(changes, Mapping):
+            raise ControlError(f'gains must be an object such as {{"pose": 1.2}}, got {changes!r}.')
+        for socket, gain in changes.items():
+            if socket not in SOCKETS:
+                raise ControlError(f"There is no gain {socket!r}; the gains are: {', '.join(SOCKETS)}.")
+            if not _is_number(gain) or not 0 <= gain <= MAX_GAIN:
+                raise ControlError(f"The gain of {socket} must be 0 to {MAX_GAIN:g}, got {gain!r}.")
+        return replace(self, **{str(socket): float(gain) for socket, gain in changes.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchBay:
     """What feeds the three moving sockets. A change makes a new one, so that a frame sees one state."""
 
     pose: Route = IDLE
     expression: Route = IDLE
     mouth: Route = IDLE
+    gains: Gains = field(default_factory=Gains)
+    pose_mode: PoseMode = "absolute"
+    """relative: the source's motion about its own neutral moves the avatar about its own rest."""
+    crossfade_ms: int = 200
+    """From what is shown to what comes next, where a socket is re-patched."""
 
     def patched(
         self, changes: Mapping[str, object], connected: Mapping[str, Mapping[str, bool]] | None = None
     ) -> PatchBay:
-        """With these sockets fed by other sources. Raises UnknownSourceError naming the choices.
+        """With these changes made. Raises UnknownSourceError naming the choices, ControlError for the rest.
 
         connected: the sources there are beyond those that always may be chosen, with what they carry.
         """
         offered = routes(connected or {})
-        patched = {socket: _chosen(socket, source, offered) for socket, source in changes.items()}
+        patched: dict[str, Any] = {}
+        for key, value in changes.items():
+            if key in SOCKETS:
+                patched[key] = _chosen(key, value, offered)
+            elif key == "gains":
+                patched[key] = self.gains.patched(value)
+            elif key == "pose_mode":
+                patched[key] = _pose_mode(value)
+            elif key == "crossfade_ms":
+                patched[key] = _crossfade_ms(value)
+            else:
+                raise UnknownSourceError(
+                    f"There is no socket {key!r}; the sockets are: identity, {', '.join(SOCKETS)}; "
+                    "the settings are: gains, pose_mode, crossfade_ms, calibrate, background."
+                )
         return replace(self, **patched)
 
     def route_of(self, socket: Socket) -> Route:
         return {"pose": self.pose, "expression": self.expression, "mouth": self.mouth}[socket]
+
+    def chain(self, socket: Socket) -> tuple[Route, ...]:
+        """What feeds the socket, then what does while that is silent: after a seen mouth the heard one."""
+        route = self.route_of(socket)
+        if route == IDLE:
+            return ()
+        if socket == "mouth" and not route.is_sound:
+            return (route, Route(route.source, is_sound=True))
+        return (route,)
 
     def sockets_fed_by(self, source: str) -> frozenset[Socket]:
         """The sockets that this source's pictures feed."""
@@ -93,20 +145,12 @@ class PatchBay:
         return any(self.route_of(socket).source == source for socket in SOCKETS)
 
     @property
-    def voice_source(self) -> str:
-        """Whose sound moves the mouth; empty if none does."""
-        return self.mouth.source if self.mouth.is_sound else ""
-
-    @property
     def leading(self) -> Route:
         """What decides which moment a picture belongs to: the lips must fit the sound."""
         return next((r for r in (self.mouth, self.pose, self.expression) if r != IDLE), IDLE)
 
 
 def _chosen(socket: str, source: object, offered: list[Route]) -> Route:
-    if socket not in SOCKETS:
-        known = ", ".join(("identity", *SOCKETS))
-        raise UnknownSourceError(f"There is no socket {socket!r}; the sockets are: {known}.")
     choices = [route for route in offered if socket == "mouth" or not route.is_sound]
     route = Route.parse(source) if isinstance(source, str) else None
     if route not in choices:
@@ -116,60 +160,19 @@ def _chosen(socket: str, source: object, offered: list[Route]) -> Route:
     return route
 
 
-class SocketFade:
-    """The code of one socket over time: follows its source, holds when that goes silent, fades at changes."""
-
-    def __init__(self, *, crossfade_ms: float, hold_ms: float, ease_ms: float) -> None:
-        self._crossfade_ns = crossfade_ms * NS_PER_MS
-        self._hold_ns = hold_ms * NS_PER_MS
-        self._ease_ns = ease_ms * NS_PER_MS
-        self._source = ""
-        self._is_idle = True
-        self._held: tuple[Code, int] | None = None
-        self._shown: Code | None = None
-        self._fade_from: tuple[Code, int, float] | None = None
-
-    def step(self, source: str, fresh: Code | None, idle: Code, now_ns: int) -> Code:
-        """The code to show now.
-
-        fresh: what `source` says this time, None if it said nothing; idle: what to show without a source.
-        """
-        if source != self._source:
-            self._source = source
-            self._held = None
-            self._begin_fade(now_ns, self._crossfade_ns)
-        if fresh is not None:
-            self._held = (fresh, now_ns)
-        is_idle = source == "idle" or self._held is None or now_ns - self._held[1] > self._hold_ns
-        if is_idle != self._is_idle:
-            self._is_idle = is_idle
-            self._begin_fade(now_ns, self._ease_ns if is_idle and source != "idle" else self._crossfade_ns)
-        target = idle if is_idle or self._held is None else self._held[0]
-        self._shown = self._faded(target, now_ns)
-        return self._shown
-
-    def _begin_fade(self, now_ns: int, duration_ns: float) -> None:
-        if self._shown is not None:
-            self._fade_from = (self._shown, now_ns, duration_ns)
-
-    def _faded(self, target: Code, now_ns: int) -> Code:
-        if self._fade_from is None:
-            return target
-        start, start_ns, duration_ns = self._fade_from
-        progress = (now_ns - start_ns) / duration_ns if duration_ns else 1.0
-        if progress >= 1.0:
-            self._fade_from = None
-            return target
-        return between(start, target, progress * progress * (3 - 2 * progress))
+def _pose_mode(value: object) -> PoseMode:
+    modes: tuple[PoseMode, ...] = get_args(PoseMode)
+    for mode in modes:
+        if value == mode:
+            return mode
+    raise ControlError(f"pose_mode must be {' or '.join(modes)}, got {value!r}.")
 
 
-def between(start: Code, end: Code, share: float) -> Code:
-    """From `start` (share 0) to `end` (1); codes of equal length keep that length on the way.
+def _crossfade_ms(value: object) -> int:
+    if not _is_number(value) or not 0 <= value <= MAX_CROSSFADE_MS:
+        raise ControlError(f"crossfade_ms must be 0 to {MAX_CROSSFADE_MS}, got {value!r}.")
+    return round(value)
 
-    Content and expression codes live on a sphere: a straight line would cut through it and mumble.
-    """
-    code = (1 - share) * start + share * end
-    start_length, end_length, length = (float(np.linalg.norm(c)) for c in (start, end, code))
-    if length > 0 and np.isclose(start_length, end_length, rtol=1e-3):
-        code = code * (end_length / length)
-    return np.asarray(code, np.float32)
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,194 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import cv2
-import numpy as np
-
-from engine.clock import NS_PER_MS, NS_PER_S, MediaClock, Ticker
-from engine.codes import SOCKETS, Code, DrivingCodes, Socket
-from engine.compositor import BLACK, Compositor, background_from_description
+from engine.calibration import Subject
+from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
+from engine.codes import SOCKETS
+from engine.compositor import Compositor, background_from_description
 from engine.config import PerformanceConfig
-from engine.drivers import FaceDriver, VoiceDriver
+from engine.errors import ControlError
 from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
-from engine.metrics import PerformanceMetrics, StageTimes
+from engine.metrics import PerformanceMetrics
 from engine.model_worker import ModelWorker
-from engine.patch_bay import IDLE, PatchBay, SocketFade, check_name
-from engine.sinks.sink import AvatarFrame, CutOut, Sink
+from engine.pacing import PhaseLockedTicker
+from engine.patch_bay import IDLE, PatchBay, check_name
+from engine.puppet import CalibrationCommand, Puppet
+from engine.reader import ClipMemory, Cue, Reader, Reading
+from engine.sinks.sink import AvatarFrame, Sink
 from engine.sinks.webrtc import SmoothedLatency
 from engine.sources.remote import RemoteSource
-from engine.sources.source import Arrival, HearSound, Source
+from engine.sources.source import HearSound, Source
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
-    from engine.puppeteer import IdentityState, Puppeteer
+    from engine.puppeteer import IdentityState
 
 logger = logging.getLogger(__name__)
 
 MAX_SOUND_DELAY_NS = 500 * NS_PER_MS
 MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
-MAX_REMEMBERED_PICTURES = 5000
-"""Codes of three minutes of clip: 10 MB."""
-
-ClipMemory = dict[int, dict[Socket, Code]]
-"""What was read from the built-in clip, by picture: shared by all sessions, used in the encoding thread."""
-
-
-@dataclass(frozen=True)
-class Cue:
-    """Everything that one tick found."""
-
-    tick_ns: int
-    bay: PatchBay
-    pictures: Mapping[str, Arrival]
-    """The newest of every source that feeds a socket and has shown something since."""
-    voice: list[AudioChunk]
-    """What was said since by the source whose sound moves the mouth."""
-    connections: Mapping[str, int]
-    """All connected sources by name; another number means another source of the same name."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the drivers said at one tick: a code for every socket that heard anything."""
-
-    tick_ns: int
-    bay: PatchBay
-    codes: dict[Socket, Code]
-    capture_time_ns: int
-
-
-class Reader:
-    """The encoding thread's side of a performance: from a cue to codes."""
-
-    def __init__(
-        self,
-        open_tracker: Callable[[], FaceTracker],
-        clip_memory: ClipMemory,
-        config: PerformanceConfig,
-        clock: MediaClock,
-        stages: StageTimes,
-    ) -> None:
-        self._open_tracker = open_tracker
-        self._clip_memory = clip_memory
-        self._fps = config.fps
-        self._look_every = config.look_every
-        self._clock = clock
-        self._stages = stages
-        self._look_ahead_ms = config.look_ahead_ms
-        self._faces: dict[str, FaceDriver] = {}
-        self._voice: tuple[str, VoiceDriver] = ("", VoiceDriver(config.look_ahead_ms))
-        self._connections: Mapping[str, int] = {}
-        self._last_capture_ns = clock.now_ns()
-
-    def read(self, puppeteer: Puppeteer, cue: Cue) -> Reading:
-        """Track and encode what came in; each picture once, however many sockets it feeds."""
-        self._forget_replaced(cue.connections)
-        codes: dict[Socket, Code] = {}
-        for source, arrival in cue.pictures.items():
-            codes |= self._read_face(puppeteer, source, arrival, cue.bay)
-        voice_ns = None
-        if cue.voice and (heard := self._hear(puppeteer, cue)) is not None:
-            codes["mouth"], voice_ns = heard
-        return Reading(cue.tick_ns, cue.bay, codes, self._capture_time_ns(cue, voice_ns))
-
-    def close(self) -> None:
-        for face in self._faces.values():
-            face.close()
-        self._faces.clear()
-
-    def _forget_replaced(self, connections: Mapping[str, int]) -> None:
-        """What was followed in a source that is gone says nothing about the next of that name."""
-        for name, number in self._connections.items():
-            if connections.get(name) != number and name in self._faces:
-                self._faces.pop(name).close()
-        self._connections = connections
-
-    def _hear(self, puppeteer: Puppeteer, cue: Cue) -> tuple[Code, int] | None:
-        speaker, driver = self._voice
-        if speaker != cue.bay.voice_source:
-            driver = VoiceDriver(self._look_ahead_ms)
-            self._voice = (cue.bay.voice_source, driver)
-        return driver.hear(puppeteer, cue.voice, self._stages)
-
-    def _read_face(
-        self, puppeteer: Puppeteer, source: str, arrival: Arrival, bay: PatchBay
-    ) -> dict[Socket, Code]:
-        self._stages.add("decode_wait", self._clock.now_ns() - arrival.arrival_ns)
-        sockets = bay.sockets_fed_by(source)
-        if source != "clip" or arrival.clip_index is None:
-            return self._follow(puppeteer, source, arrival, sockets)
-        known = self._clip_memory.get(arrival.clip_index)
-        if known is None:
-            known = self._follow(puppeteer, source, arrival, frozenset(SOCKETS))
-            if len(self._clip_memory) < MAX_REMEMBERED_PICTURES:
-                self._clip_memory[arrival.clip_index] = known
-        return {socket: code for socket, code in known.items() if socket in sockets}
-
-    def _follow(
-        self, puppeteer: Puppeteer, source: str, arrival: Arrival, sockets: frozenset[Socket]
-    ) -> dict[Socket, Code]:
-        if source not in self._faces:
-            self._faces[source] = FaceDriver(self._open_tracker(), self._fps, every=self._look_every)
-        return self._faces[source].read(puppeteer, arrival.to_video_frame(), sockets, self._stages)
-
-    def _capture_time_ns(self, cue: Cue, voice_ns: int | None) -> int:
-        """When what is shown happened: what moves the mouth decides, for the lips must fit the sound."""
-        leading = cue.bay.leading
-        period_ns = round(NS_PER_S / self._fps)
-        if leading == IDLE:
-            self._last_capture_ns = cue.tick_ns
-        elif leading.is_sound and voice_ns is not None:
-            self._last_capture_ns = voice_ns
-        elif not leading.is_sound and leading.source in cue.pictures:
-            self._last_capture_ns = cue.pictures[leading.source].capture_time_ns
-        else:  # nothing new from there: time goes on as before
-            self._last_capture_ns = min(cue.tick_ns, self._last_capture_ns + period_ns)
-        return self._last_capture_ns
-
-
-class Puppet:
-    """The generating thread's side of a performance: from codes to the finished picture."""
-
-    def __init__(self, config: PerformanceConfig, clock: MediaClock, stages: StageTimes) -> None:
-        self.compositor = Compositor(BLACK)
-        self._stages = stages
-        self._start_ns = clock.now_ns()
-        self._fades: dict[Socket, SocketFade] = {
-            socket: SocketFade(
-                crossfade_ms=config.crossfade_ms, hold_ms=config.hold_ms, ease_ms=config.ease_ms
-            )
-            for socket in SOCKETS
-        }
-
-    def render(self, puppeteer: Puppeteer, identity: IdentityState, reading: Reading) -> AvatarFrame:
-        """Mix the codes, generate, and lay the picture out for the encoders."""
-        time_s = (reading.tick_ns - self._start_ns) / NS_PER_S
-        codes = self._mixed(reading, puppeteer.idle_codes(time_s, identity))
-        with self._stages.measure("generate"):
-            cut_out = CutOut(
-                *puppeteer.generate(identity, codes["pose"], codes["expression"], codes["mouth"])
-            )
-        with self._stages.measure("deliver"):
-            image_HWC = self.compositor.compose(cut_out.image_HWC, cut_out.mask_HW)
-            yuv420p = np.asarray(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2YUV_I420), np.uint8)
-        return AvatarFrame(yuv420p, reading.capture_time_ns, reading.tick_ns, cut_out)
-
-    def _mixed(self, reading: Reading, idle: DrivingCodes) -> dict[Socket, Code]:
-        return {
-            socket: fade.step(
-                str(reading.bay.route_of(socket)),
-                reading.codes.get(socket),
-                idle.of(socket),
-                reading.tick_ns,
-            )
-            for socket, fade in self._fades.items()
-        }
 
 
 class Performance:
@@ -217,7 +62,7 @@ class Performance:
         identity: IdentityState,
     ) -> None:
         self.metrics = PerformanceMetrics.started(clock)
-        self.bay = PatchBay()
+        self.bay = PatchBay(crossfade_ms=config.crossfade_ms)
         self.identity_name = identity_name
         self.failure: str | None = None
         self._identity = identity
@@ -237,7 +82,7 @@ class Performance:
         self._connections: dict[str, int] = {}
         self._connected = 0
         self._sinks: list[Sink] = []
-        self._voice: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
+        self._voice: BoundedQueue[tuple[AudioChunk, int]] = BoundedQueue(MAX_WAITING_CHUNKS)
         self._sound: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
         self._latency = SmoothedLatency()
         self._task: asyncio.Task[None] | None = None
@@ -259,12 +104,14 @@ class Performance:
         await self._encoder.run(lambda _: self._reader.close())
 
     async def patch(self, changes: Mapping[str, object]) -> None:
-        """Change what is named: sockets, `identity`, `background`.
+        """Change what is named: sockets, settings, `identity`, `background`; `calibrate` listens or forgets.
 
-        Raises UnknownSourceError or BadMediaError and leaves everything as it was.
+        Raises UnknownSourceError, ControlError or BadMediaError and leaves everything as it was.
         """
         rest = dict(changes)
-        name, background = rest.pop("identity", self.identity_name), rest.pop("background", self._background)
+        background = rest.pop("background", self._background)
+        name = rest.pop("identity", self.identity_name)
+        subject = await self._subject(rest.pop("calibrate")) if "calibrate" in rest else None
         bay = self.bay.patched(rest, self._carried())
         compositor = self._puppet.compositor
         if background != self._background:
@@ -274,11 +121,30 @@ class Performance:
             identity = await self._find_identity(cast(str, name))
         if bay.uses("clip") and "clip" not in self._sources:
             await self._connect("clip", self._open_clip(self.hearer("clip")))
-        self.bay = bay
+        if bay.mouth.source != self.bay.mouth.source:
+            self._voice.take_all()
+        self.bay = self.bay.patched(rest, self._carried())  # others may have patched it meanwhile
         self._puppet.compositor, self._background = compositor, background
-        self.set_identity(cast(str, name), identity)
-        if not bay.uses("clip"):
+        if "calibrate" in changes:
+            self._puppet.calibration = CalibrationCommand(self._puppet.calibration.serial + 1, subject)
+        if name != self.identity_name:
+            self.set_identity(cast(str, name), identity)
+        if not self.bay.uses("clip"):
             await self.disconnect("clip")
+
+    async def _subject(self, wanted: object) -> Subject | None:
+        """What `calibrate` asks for. Raises ControlError."""
+        if wanted is False:
+            return None
+        if wanted is True or wanted == "neutral":
+            return "neutral"
+        if wanted != "range":
+            raise ControlError(f'calibrate must be true, false, "neutral" or "range", got {wanted!r}.')
+        if not await self._generator.run(lambda puppeteer: puppeteer.has_exact_codes):
+            raise ControlError(
+                "This model's codes have no known range: only the neutral face can be calibrated."
+            )
+        return "range"
 
     def set_identity(self, name: str, identity: IdentityState) -> None:
         self.identity_name = name
@@ -337,6 +203,12 @@ class Performance:
             "sockets": {socket: str(self.bay.route_of(socket)) for socket in SOCKETS},
             "sources": sources,
             "background": self._background,
+            "effective": {socket: str(self._puppet.effective.get(socket) or IDLE) for socket in SOCKETS},
+            "gains": asdict(self.bay.gains),
+            "pose_mode": self.bay.pose_mode,
+            "crossfade_ms": self.bay.crossfade_ms,
+            "calibrated": self._puppet.is_calibrated,
+            "calibrating": self._puppet.is_calibrating,
             "fps": self.metrics.rate.fps(),
             "frames": self.metrics.frames,
             "dropped": sum(self.metrics.dropped.values()),
@@ -365,8 +237,8 @@ class Performance:
     def _hear(self, source: str, chunk: AudioChunk) -> None:
         if not self._sinks:
             return
-        if source == self.bay.voice_source:
-            self._voice.put(chunk)
+        if source == self.bay.mouth.source:
+            self._voice.put((chunk, self._clock.now_ns()))
         if source == self._sound_source:
             self._sound.put(chunk)
 
@@ -381,16 +253,22 @@ class Performance:
             logger.error("performance stopped", exc_info=errors)
 
     async def _read_drivers(self) -> None:
-        ticker = Ticker(self._clock, self._config.fps)
+        ticker = PhaseLockedTicker(self._clock, self._config.fps)
+        leading = IDLE
         while True:
             await self._reading_taken.wait()
             tick_ns = await ticker.next_tick()
             if not self._sinks:
                 ticker.missed = 0
                 continue
-            await self._await_late_pictures(tick_ns)
+            await self._await_late_picture(tick_ns)
             cue = self._cue(tick_ns)
             reading = await self._encoder.run(partial(self._reader.read, cue=cue))
+            if cue.bay.leading != leading:
+                leading = cue.bay.leading
+                ticker.forget()
+            if reading.wait_ns is not None:
+                ticker.follow(reading.wait_ns)
             self._reading_taken.clear()
             self._readings.put(reading)
             self._count_drops(ticker)
@@ -402,21 +280,21 @@ class Performance:
             render = partial(self._puppet.render, identity=self._identity, reading=reading)
             self._deliver(await self._generator.run(render))
 
-    async def _await_late_pictures(self, tick_ns: int) -> None:
-        """Give a steady source half a period's grace.
+    async def _await_late_picture(self, tick_ns: int) -> None:
+        """Give the leading source half a period's grace.
 
         A camera at about our own rate, in about our phase, would else be missed at one tick and have two
         pictures at the next, of which one is dropped.
         """
+        source = self._sources.get(self.bay.leading.source)
+        if self.bay.leading.is_sound or source is None:
+            return
+        if source.pictures.has_item or not source.state["live"]:
+            return
         deadline_ns = tick_ns + round(NS_PER_S / self._config.fps / 2)
-        for source in self._routed_sources().values():
-            if source.pictures.has_item or not source.state["live"]:
-                continue
-            try:
-                async with asyncio.timeout(max(0, deadline_ns - self._clock.now_ns()) / NS_PER_S):
-                    await source.pictures.wait()
-            except TimeoutError:
-                continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0, deadline_ns - self._clock.now_ns()) / NS_PER_S):
+                await source.pictures.wait()
 
     def _routed_sources(self) -> dict[str, Source]:
         return {name: source for name, source in self._sources.items() if self.bay.sockets_fed_by(name)}
@@ -435,7 +313,7 @@ class Performance:
         for sink in self._sinks:
             sink.show(frame)
 
-    def _count_drops(self, ticker: Ticker) -> None:
+    def _count_drops(self, ticker: PhaseLockedTicker) -> None:
         dropped = self.metrics.dropped
         dropped["late"] = dropped.get("late", 0) + ticker.missed
         ticker.missed = 0

@@ -1,19 +1,8 @@
-import numpy as np
 import pytest
 
-from engine.codes import Code
-from engine.errors import UnknownSourceError
+from engine.errors import ControlError, UnknownSourceError
 from engine.patch_bay import IDLE as IDLE_ROUTE
-from engine.patch_bay import PatchBay, Route, SocketFade, between, check_name
-
-MS = 1_000_000
-IDLE: Code = np.zeros(4, np.float32)
-CAMERA: Code = np.full(4, 1, np.float32)
-CLIP: Code = np.full(4, 2, np.float32)
-
-
-def fade() -> SocketFade:
-    return SocketFade(crossfade_ms=200, hold_ms=400, ease_ms=600)
+from engine.patch_bay import Gains, PatchBay, Route, check_name
 
 
 def test_patching_changes_only_the_named_sockets() -> None:
@@ -53,7 +42,7 @@ def test_a_connected_source_feeds_what_it_has_media_for() -> None:
     }
     bay = PatchBay().patched({"pose": "photo", "expression": "guest", "mouth": "tts:audio"}, connected)
     assert bay.sockets_fed_by("guest") == {"expression"}
-    assert bay.voice_source == "tts"
+    assert bay.chain("mouth") == (Route("tts", is_sound=True),)
     for impossible in ({"pose": "tts"}, {"pose": "guest:audio"}, {"mouth": "photo:audio"}, {"mouth": "tts"}):
         with pytest.raises(UnknownSourceError, match="guest"):
             PatchBay().patched(impossible, connected)
@@ -71,46 +60,35 @@ def test_a_name_that_would_confuse_is_refused(name: str) -> None:
         check_name(name)
 
 
-def test_a_repatched_socket_crosses_over_in_200_ms() -> None:
-    socket = fade()
-    for time_ms in (0, 40, 400):
-        socket.step("camera", CAMERA, IDLE, time_ms * MS)
-    shares = [float(socket.step("clip", CLIP, IDLE, (440 + t) * MS)[0]) for t in range(0, 241, 40)]
-    assert shares[0] == pytest.approx(1)
-    assert shares == sorted(shares)
-    assert 1.3 < shares[2] < 1.7
-    assert shares[-1] == 2
+def test_a_seen_mouth_falls_back_to_the_heard_one_and_nothing_else_falls_back() -> None:
+    bay = PatchBay().patched({"pose": "camera", "mouth": "camera"})
+    assert list(map(str, bay.chain("mouth"))) == ["camera", "microphone"]
+    assert list(map(str, bay.chain("pose"))) == ["camera"]
+    assert bay.chain("expression") == ()
 
 
-def test_a_lost_face_is_held_and_then_eases_to_idle() -> None:
-    socket = fade()
-    for time_ms in range(0, 400, 40):
-        socket.step("camera", CAMERA, IDLE, time_ms * MS)
-    lost = {t: float(socket.step("camera", None, IDLE, t * MS)[0]) for t in range(400, 1600, 40)}
-    assert lost[760] == 1
-    assert 0.2 < lost[1080] < 0.9
-    assert lost[1560] == 0
+def test_settings_are_patched_one_by_one() -> None:
+    bay = PatchBay().patched({"gains": {"pose": 1.2}, "pose_mode": "relative", "crossfade_ms": 80})
+    bay = bay.patched({"gains": {"mouth": 0}})
+    assert bay == PatchBay(gains=Gains(pose=1.2, mouth=0.0), pose_mode="relative", crossfade_ms=80)
 
 
-def test_a_face_that_comes_back_fades_in_from_idle() -> None:
-    socket = fade()
-    for time_ms in (0, 40, 80):
-        assert socket.step("camera", None, IDLE, time_ms * MS)[0] == 0
-    assert socket.step("camera", CAMERA, IDLE, 120 * MS)[0] == 0
-    assert 0 < socket.step("camera", CAMERA, IDLE, 220 * MS)[0] < 1
-    assert socket.step("camera", CAMERA, IDLE, 320 * MS)[0] == 1
-
-
-def test_a_patch_during_a_fade_starts_from_what_is_shown() -> None:
-    socket = fade()
-    socket.step("idle", None, IDLE, 0)
-    socket.step("clip", CLIP, IDLE, 40 * MS)
-    shown = socket.step("clip", CLIP, IDLE, 140 * MS)
-    assert 0 < shown[0] < 2
-    assert np.allclose(socket.step("idle", None, IDLE, 141 * MS), shown)
-
-
-def test_codes_of_one_length_keep_it_on_the_way() -> None:
-    start, end = np.array([16, 0], np.float32), np.array([0, 16], np.float32)
-    for share in (0, 0.25, 0.5, 1):
-        assert np.linalg.norm(between(start, end, share)) == pytest.approx(16, rel=1e-5)
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"gains": 2}, "gains"),
+        ({"gains": {"nose": 1}}, "pose, expression, mouth"),
+        ({"gains": {"pose": 2.1}}, "0 to 2"),
+        ({"gains": {"pose": float("nan")}}, "0 to 2"),
+        ({"gains": {"pose": True}}, "0 to 2"),
+        ({"gains": {"pose": "1"}}, "0 to 2"),
+        ({"pose_mode": "sideways"}, "absolute or relative"),
+        ({"pose_mode": None}, "absolute or relative"),
+        ({"crossfade_ms": -1}, "0 to 5000"),
+        ({"crossfade_ms": "200"}, "0 to 5000"),
+        ({"gain": {"pose": 1}}, "gains"),
+    ],
+)
+def test_a_setting_out_of_range_says_what_the_range_is(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ControlError, match=named):
+        PatchBay().patched(changes)

@@ -1,0 +1,182 @@
+"""How a socket's code passes from one source to the next, and what it does while its source is silent.
+
+No step of a transition is larger than those that moving faces make themselves, however far apart the two
+sides are: the fade then takes longer than it was asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from engine.clock import NS_PER_MS, NS_PER_S
+from engine.codes import Code, Socket
+from engine.patch_bay import Route
+from gcavt.code_space import POSE_DIM
+
+NATURAL_STEP: Final[Mapping[Socket, float]] = {"pose": 0.23, "expression": 8.0, "mouth": 8.0}
+"""Change of a code in 40 ms that 1 % of natural steps exceed: p99 on the built-in clip, read by `lite` from
+every picture, is 0.235, 10.2 and 10.5 (voice: 9.3)."""
+NATURAL_PERIOD_NS: Final = NS_PER_S // 25
+CUT_STEPS: Final = 2.5
+"""A source that changes by this many natural steps at once was cut, not moved (the largest motion on the
+built-in clip is 1.6)."""
+STILL_NS: Final = 100 * NS_PER_MS
+"""A source may be silent for this long, as a camera of 12 pictures a second is, before anything happens."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a route, or idle, says at one tick."""
+
+    code: Code
+    take: Hashable
+    """Another take is another run of media, or read otherwise: its codes need not follow on the last ones."""
+
+
+class SocketFade:
+    """The code of one socket over time.
+
+    Follows the first route of its chain that speaks. One that falls silent is held, moved on as idle heads
+    move, and after `hold_ms` given up for the next of the chain, or for idle.
+    """
+
+    def __init__(self, natural_step: float, *, hold_ms: float, ease_ms: float) -> None:
+        self.effective: Route | None = None
+        """What feeds the socket now; None for idle."""
+        self._natural_step = natural_step
+        self._hold_ns = hold_ms * NS_PER_MS
+        self._ease_ns = ease_ms * NS_PER_MS
+        self._spoken: dict[Route, tuple[Spoken, int]] = {}
+        self._take: Hashable = None
+        self._target: Code | None = None
+        self._still_from: Code | None = None
+        self._shown: Code | None = None
+        self._shown_ns = 0
+        self._fade: _Fade | None = None
+
+    def step(
+        self,
+        chain: Sequence[Route],
+        spoken: Mapping[Route, Spoken],
+        idle: Spoken,
+        now_ns: int,
+        crossfade_ms: float,
+    ) -> Code:
+        """The code to show now; idle: what to show without a source."""
+        self._listen(chain, spoken, now_ns)
+        effective = self._choose(chain, now_ns)
+        target, take, is_still = self._aim(effective, idle, now_ns)
+        if effective != self.effective or take != self._take:
+            self._begin(self._duration_ns(effective, chain, crossfade_ms))
+        elif is_still != (self._still_from is not None) or self._is_cut(target):
+            self._begin(0)
+        if not is_still:
+            self._still_from = None
+        elif self._still_from is None:
+            self._still_from = idle.code
+        self.effective, self._take, self._target = effective, take, target
+        self._shown = self._faded(target, now_ns)
+        self._shown_ns = now_ns
+        return self._shown
+
+    def _duration_ns(self, effective: Route | None, chain: Sequence[Route], crossfade_ms: float) -> float:
+        """A voice speaks up out of silence at natural speed, or its first word would be mumbled."""
+        if effective is None and chain:
+            return self._ease_ns
+        if effective is not None and effective.is_sound and self.effective is None:
+            return 0
+        return crossfade_ms * NS_PER_MS
+
+    def _listen(self, chain: Sequence[Route], spoken: Mapping[Route, Spoken], now_ns: int) -> None:
+        kept = {*chain, self.effective}
+        self._spoken = {route: said for route, said in self._spoken.items() if route in kept}
+        self._spoken |= {route: (said, now_ns) for route, said in spoken.items() if route in chain}
+
+    def _choose(self, chain: Sequence[Route], now_ns: int) -> Route | None:
+        """The first that speaks; what was shown before serves until then, if not for too long."""
+        candidates = [*chain, self.effective] if chain and self.effective is not None else chain
+        return next((route for route in candidates if route and self._speaks(route, now_ns)), None)
+
+    def _speaks(self, route: Route, now_ns: int) -> bool:
+        return route in self._spoken and now_ns - self._spoken[route][1] <= self._hold_ns
+
+    def _aim(self, effective: Route | None, idle: Spoken, now_ns: int) -> tuple[Code, Hashable, bool]:
+        """Where the code should be, the take it belongs to, and whether its source is silent."""
+        if effective is None:
+            return idle.code, idle.take, False
+        said, heard_ns = self._spoken[effective]
+        if now_ns - heard_ns <= STILL_NS:
+            return said.code, said.take, False
+        start = idle.code if self._still_from is None else self._still_from
+        return moved(said.code, idle.code - start), said.take, True
+
+    def _is_cut(self, target: Code) -> bool:
+        return self._target is not None and _distance(target, self._target) > CUT_STEPS * self._natural_step
+
+    def _begin(self, duration_ns: float) -> None:
+        if self._shown is not None:
+            self._fade = _Fade(self._shown, self._shown_ns, duration_ns)
+
+    def _faded(self, target: Code, now_ns: int) -> Code:
+        if self._fade is None or self._shown is None:
+            return target
+        wanted = self._fade.at(target, now_ns)
+        elapsed = min(1.0, (now_ns - self._shown_ns) / NATURAL_PERIOD_NS)
+        code = stepped(self._shown, wanted, self._natural_step * elapsed)
+        if code is target:
+            self._fade = None
+        return code
+
+
+@dataclass(frozen=True)
+class _Fade:
+    start: Code
+    start_ns: int
+    duration_ns: float
+
+    def at(self, target: Code, now_ns: int) -> Code:
+        """On the way; `target` itself when the time is over."""
+        progress = (now_ns - self.start_ns) / self.duration_ns if self.duration_ns else 1.0
+        if progress >= 1.0:
+            return target
+        return between(self.start, target, progress * progress * (3 - 2 * progress))
+
+
+def between(start: Code, end: Code, share: float) -> Code:
+    """From `start` (share 0) to `end` (1), or beyond; codes of equal length keep that length on the way.
+
+    Content and expression codes live on a sphere: a straight line would cut through it and mumble.
+    """
+    return moved(end, (share - 1) * (end - start), is_on_sphere=_are_equally_long(start, end))
+
+
+def moved(code: Code, step: Code, *, is_on_sphere: bool = True) -> Code:
+    """The code moved by a difference of two others; poses in a straight line, others at their length."""
+    target = np.asarray(code + step, np.float32)
+    length = float(np.linalg.norm(target))
+    if len(code) <= POSE_DIM or not is_on_sphere or length == 0:
+        return target
+    return np.asarray(target * (np.linalg.norm(code) / length), np.float32)
+
+
+def stepped(start: Code, end: Code, longest: float) -> Code:
+    """`end`, or as far towards it as a step of `longest` goes."""
+    distance = _distance(start, end)
+    if distance <= longest:
+        return end
+    share = longest / distance
+    code = between(start, end, share)
+    # along a sphere equal shares are not equally far
+    return between(start, end, share * min(1.0, longest / _distance(start, code)))
+
+
+def _are_equally_long(one: Code, other: Code) -> bool:
+    return bool(np.isclose(np.linalg.norm(one), np.linalg.norm(other), rtol=1e-3))
+
+
+def _distance(one: Code, other: Code) -> float:
+    return float(np.linalg.norm(one - other))
