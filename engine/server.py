@@ -1,320 +1,26 @@
-"""HTTP: the page, WHIP in, WHEP out, control, health, metrics."""
+"""The entry of `gcavt serve`: options, start, stop. What is served is put together in engine.http.app."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
+from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from engine.backends.backend import BACKENDS
 from engine.clock import MediaClock
 from engine.config import BUILT_IN_CLIP, EngineConfig, PerformanceConfig, RtcConfig, VideoEncodingConfig
-from engine.errors import (
-    BadMediaError,
-    BadOfferError,
-    EngineError,
-    NoFaceError,
-    PortInUseError,
-    SessionLimitError,
-    UnknownSessionError,
-    UnknownSourceError,
-    UnsupportedOfferError,
-)
-from engine.metrics import prometheus_text
+from engine.errors import EngineError, PortInUseError
+from engine.http.app import Server
 from engine.model_worker import LiveModel
-from engine.performance import ClipMemory, Performance
-from engine.rtc.negotiation import answer, new_connection, read_offer, with_start_bitrate
-from engine.rtc.settings import accept_rsa_certificates, offer_loopback_candidates, set_bit_rates
-from engine.sessions import Session, Sessions
-from engine.sinks.webrtc import WebRtcSink
-from engine.sources.file import ClipSource
-from engine.sources.remote import RemoteSource
-from engine.sources.source import HearSound, Source
-from engine.sources.still import StillSource
+from engine.rtc import settings
 from gcavt.audio import LOOK_AHEADS_MS
-
-PAGE_DIR = Path(__file__).resolve().parent.parent / "clients" / "browser"
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-PUBLISHABLE = ("camera",)
-SWEEP_S = 2.0
-RETRY_AFTER_S = 10
-SDP = "application/sdp"
-SESSION = web.RequestKey("session", Session)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-STATUS_OF_ERROR: dict[type[EngineError], int] = {
-    UnknownSessionError: 404,
-    BadOfferError: 400,
-    UnsupportedOfferError: 406,
-    UnknownSourceError: 422,
-    BadMediaError: 422,
-    NoFaceError: 422,
-    SessionLimitError: 503,
-}
-
-
-class Server:
-    """The application around one model. `app()` is what aiohttp serves."""
-
-    def __init__(self, config: EngineConfig, model: LiveModel, clock: MediaClock) -> None:
-        self._config = config
-        self._model = model
-        self._clock = clock
-        self._clip_memory: ClipMemory = {}
-        self.sessions = Sessions(clock, config.max_sessions, config.session_idle_s)
-
-    def app(self) -> web.Application:
-        app = web.Application(
-            middlewares=[errors_as_json, self._authorise], client_max_size=self._config.max_upload_bytes
-        )
-        app.add_routes(
-            [
-                web.get("/", self._page),
-                web.get("/healthz", self._health),
-                web.get("/metrics", self._metrics),
-                web.get("/identities", self._identities),
-                web.get("/identities/{name}/thumbnail.png", self._thumbnail),
-                web.post("/sessions", self._open_session),
-                web.get("/sessions/{id}", self._session_state),
-                web.patch("/sessions/{id}", self._patch_session),
-                web.delete("/sessions/{id}", self._end_session),
-                web.post("/sessions/{id}/identity", self._upload_identity),
-                web.post("/sessions/{id}/sources/{name}", self._publish),
-                web.options("/sessions/{id}/sources/{name}", self._offer_options),
-                web.delete("/sessions/{id}/sources/{name}", self._unpublish),
-                web.post("/sessions/{id}/watch", self._watch),
-                web.options("/sessions/{id}/watch", self._offer_options),
-                web.delete("/sessions/{id}/watch/{viewer}", self._unwatch),
-            ]
-        )
-        if PAGE_DIR.is_dir():
-            app.router.add_static("/static", PAGE_DIR)
-            app.router.add_static("/", PAGE_DIR)
-        app.cleanup_ctx.append(self._sweeping)
-        return app
-
-    async def _sweeping(self, app: web.Application) -> AsyncIterator[None]:
-        sweeper = asyncio.create_task(self._sweep())
-        yield
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
-        await self.sessions.end_all()
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            await self.sessions.sweep()
-
-    @web.middleware
-    async def _authorise(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Everything below /sessions/{id} needs that session's token, except the question what is allowed."""
-        session_id = request.match_info.get("id")
-        if session_id is not None and request.method != "OPTIONS":
-            session = self.sessions.get(session_id)
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not session.admits(token.strip()):
-                raise web.HTTPUnauthorized(
-                    text="This session needs its token: Authorization: Bearer <token>.",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            request[SESSION] = session
-        return await handler(request)
-
-    async def _page(self, request: web.Request) -> web.StreamResponse:
-        page = PAGE_DIR / "index.html"
-        if not page.is_file():
-            raise web.HTTPNotFound(text="The page is not part of this installation.")
-        return web.FileResponse(page, headers={"Cache-Control": "no-cache"})
-
-    async def _health(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "status": "ok",
-                "backend": self._model.generator.backend.name,
-                "provider": self._model.generator.backend.provider,
-                "model": self._model.bundle.name,
-                "sessions": len(self.sessions),
-                "max_sessions": self._config.max_sessions,
-                "fps": self._config.performance.fps,
-            }
-        )
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        performances = {session.id: session.performance.metrics for session in self.sessions}
-        text = prometheus_text(performances, self.sessions.finished_frames)
-        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-
-    async def _identities(self, request: web.Request) -> web.Response:
-        names = self._model.bundle.identity_names()
-        entries = [{"name": name, "thumbnail": f"/identities/{name}/thumbnail.png"} for name in names]
-        return web.json_response({"identities": entries})
-
-    async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        if name not in self._model.bundle.identity_names():
-            raise web.HTTPNotFound(text=f"There is no identity {name!r}.")
-        return web.FileResponse(self._model.bundle.identity(name).portrait_paths[0])
-
-    async def _open_session(self, request: web.Request) -> web.Response:
-        """The body may say at once what PATCH could say later."""
-        self.sessions.check_room()
-        changes = await _json_object(request) if request.can_read_body else {}
-        name = changes.pop("identity", self._model.bundle.identity_names()[0])
-        performance = Performance(
-            clock=self._clock,
-            config=self._config.performance,
-            encoder=self._model.encoder,
-            generator=self._model.generator,
-            open_tracker=self._model.open_tracker,
-            open_clip=self._open_clip,
-            find_identity=self._model.identity,
-            clip_memory=self._clip_memory,
-            identity_name=name,
-            identity=await self._model.identity(name),
-        )
-        session = self.sessions.add(performance)
-        try:
-            await performance.patch(changes)
-        except EngineError:
-            await self.sessions.end(session)
-            raise
-        location = {"Location": f"/sessions/{session.id}"}
-        return web.json_response({"id": session.id, "token": session.token}, status=201, headers=location)
-
-    async def _session_state(self, request: web.Request) -> web.Response:
-        return web.json_response(_state(request[SESSION]))
-
-    async def _patch_session(self, request: web.Request) -> web.Response:
-        session: Session = request[SESSION]
-        changes = await _json_object(request)
-        await session.performance.patch(changes)
-        return web.json_response(_state(session))
-
-    async def _end_session(self, request: web.Request) -> web.Response:
-        await self.sessions.end(request[SESSION])
-        return web.Response(status=204)
-
-    async def _upload_identity(self, request: web.Request) -> web.Response:
-        """One or more photos of one person, as multipart form files."""
-        if request.content_type != "multipart/form-data":
-            raise web.HTTPUnsupportedMediaType(text="Send the photos as multipart/form-data.")
-        photos = [
-            bytes(await part.read())
-            async for part in await request.multipart()
-            if isinstance(part, BodyPartReader)
-        ]
-        if not photos:
-            raise BadMediaError("No photo was sent.")
-        session: Session = request[SESSION]
-        session.performance.set_identity("uploaded", await self._model.identity_from_photos(photos))
-        return web.json_response(_state(session))
-
-    async def _publish(self, request: web.Request) -> web.Response:
-        """WHIP."""
-        session: Session = request[SESSION]
-        name = request.match_info["name"]
-        if name not in PUBLISHABLE:
-            raise UnknownSourceError(f"There is no source {name!r} to publish; choices: {PUBLISHABLE[0]}.")
-        sdp = await _sdp_offer(request)
-        read_offer(sdp, "publish")
-        connection = new_connection(self._config.rtc.ice_servers)
-        source = RemoteSource(connection, self._clock, session.performance.hearer(name))
-        try:
-            sdp_answer = await answer(connection, sdp)
-        except EngineError:
-            await source.close()
-            raise
-        await session.performance.connect(name, source)
-        hinted = with_start_bitrate(sdp_answer, self._config.rtc.camera_start_kbps)
-        return _sdp_response(hinted, location=request.path)
-
-    async def _unpublish(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in PUBLISHABLE:
-            raise UnknownSourceError(f"There is no source {name!r} to publish; choices: {PUBLISHABLE[0]}.")
-        await request[SESSION].performance.disconnect(name)
-        return web.Response(status=200)
-
-    async def _watch(self, request: web.Request) -> web.Response:
-        """WHEP."""
-        session: Session = request[SESSION]
-        sdp = await _sdp_offer(request)
-        kinds = read_offer(sdp, "watch")
-        connection = new_connection(self._config.rtc.ice_servers)
-        sink = WebRtcSink(connection, kinds, self._clock, self._config.rtc.video, session.performance.metrics)
-        try:
-            sdp_answer = await answer(connection, sdp)
-        except EngineError:
-            await sink.close()
-            raise
-        viewer_id = session.add_viewer(sink)
-        return _sdp_response(sdp_answer, location=f"{request.path}/{viewer_id}")
-
-    async def _unwatch(self, request: web.Request) -> web.Response:
-        session: Session = request[SESSION]
-        await session.remove_viewer(request.match_info["viewer"])
-        return web.Response(status=200)
-
-    async def _offer_options(self, request: web.Request) -> web.Response:
-        return web.Response(status=204, headers={"Accept-Post": SDP, "Allow": "POST, OPTIONS"})
-
-    def _open_clip(self, on_sound: HearSound) -> Source:
-        clip = self._config.performance.clip
-        if clip.suffix.lower() in PHOTO_SUFFIXES:
-            return StillSource(clip, self._clock)
-        return ClipSource(clip, self._clock, on_sound)
-
-
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Deliberate errors become {"error": one sentence} with a fitting status; others are aiohttp's 500."""
-    try:
-        return await handler(request)
-    except EngineError as error:
-        status = STATUS_OF_ERROR.get(type(error), 500)
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-        return web.json_response({"error": error.message}, status=status, headers=headers)
-    except web.HTTPError as error:
-        headers = {
-            name: value for name, value in error.headers.items() if name in ("WWW-Authenticate", "Allow")
-        }
-        return web.json_response({"error": error.text}, status=error.status, headers=headers)
-
-
-def _state(session: Session) -> dict[str, Any]:
-    return {"id": session.id, **session.performance.state()}
-
-
-async def _json_object(request: web.Request) -> dict[str, Any]:
-    try:
-        values = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise web.HTTPBadRequest(text="The body is not JSON.") from error
-    if not isinstance(values, dict):
-        raise web.HTTPBadRequest(text='The body must be a JSON object such as {"pose": "camera"}.')
-    return values
-
-
-async def _sdp_offer(request: web.Request) -> str:
-    if request.content_type != SDP:
-        raise web.HTTPUnsupportedMediaType(text=f"Send the offer as {SDP}, not {request.content_type}.")
-    try:
-        return await request.text()
-    except UnicodeDecodeError as error:
-        raise BadOfferError("The body is not a session description (SDP) that can be read.") from error
-
-
-def _sdp_response(sdp: str, location: str) -> web.Response:
-    return web.Response(status=201, text=sdp, content_type=SDP, headers={"Location": location})
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -352,24 +58,53 @@ async def serve(config: EngineConfig, listener: socket.socket, model: LiveModel)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `gcavt serve`."""
+    _add_serving(parser.add_argument_group("serving"))
+    _add_performing(parser.add_argument_group("the avatar"))
+    _add_connecting(parser.add_argument_group("WebRTC (WHIP in, WHEP out)"))
+
+
+def _add_serving(group: argparse._ArgumentGroup) -> None:
     defaults = EngineConfig()
-    parser.add_argument("--host", default=defaults.host, help="address to serve on (default %(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=defaults.port, help="default %(default)s; 0: any free one"
+    group.add_argument("--host", default=defaults.host, help="address to serve on (default %(default)s)")
+    group.add_argument("--port", type=int, default=defaults.port, help="default %(default)s; 0: any free one")
+    group.add_argument("--max-sessions", type=int, default=defaults.max_sessions, help="default %(default)s")
+    group.add_argument(
+        "--overflow-url",
+        metavar="URL",
+        help="another such server: when all sessions here are taken, new ones are sent on to it (307)",
     )
-    parser.add_argument(
-        "--model", default=defaults.model, help="name or directory of a bundle (default lite)"
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the bearer token for /whip/NAME and /whep/NAME, by which tools such as OBS and "
+        "GStreamer publish and watch without a page; it admits to every session",
     )
-    parser.add_argument("--backend", default=defaults.backend, choices=BACKENDS, help="default %(default)s")
-    parser.add_argument(
-        "--threads", type=int, default=None, help="inference threads (default: the backend's)"
+    group.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="another site, as https://host, whose pages may talk to this server; * is any; repeatable",
     )
-    parser.add_argument("--max-sessions", type=int, default=defaults.max_sessions, help="default %(default)s")
-    parser.add_argument("--fps", type=float, default=defaults.performance.fps, help="default %(default)g")
-    parser.add_argument(
-        "--clip", type=Path, default=BUILT_IN_CLIP, help="built-in driver: a video or a photo"
+    group.add_argument(
+        "--allow-local-sources",
+        action="store_true",
+        help="let clients have this machine's files, cameras, microphones and network addresses read as "
+        "sources, and written as sinks; without it they can only send media themselves",
     )
-    parser.add_argument(
+
+
+def _add_performing(group: argparse._ArgumentGroup) -> None:
+    defaults = EngineConfig()
+    group.add_argument(
+        "--model", default=defaults.model, help="name or directory of a bundle (default %(default)s)"
+    )
+    group.add_argument("--backend", default=defaults.backend, choices=BACKENDS, help="default %(default)s")
+    group.add_argument("--threads", type=int, default=None, help="inference threads (default: the backend's)")
+    group.add_argument("--fps", type=float, default=defaults.performance.fps, help="default %(default)g")
+    group.add_argument("--clip", type=Path, default=BUILT_IN_CLIP, help="built-in driver: a video or a photo")
+    group.add_argument(
         "--look-ahead-ms",
         type=int,
         choices=LOOK_AHEADS_MS,
@@ -377,12 +112,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much sound after its own moment the live mouth waits for: less is sooner but follows worse "
         "(default %(default)s)",
     )
-    parser.add_argument("--video-codec", choices=("vp8", "h264"), default="vp8", help="default %(default)s")
-    parser.add_argument(
-        "--ice-server", action="append", default=[], metavar="URL", help="STUN or TURN server"
-    )
-    parser.add_argument(
+    group.add_argument(
         "--no-audio-delay", action="store_true", help="send sound at once, not in step with the picture"
+    )
+
+
+def _add_connecting(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--video-codec", choices=("vp8", "h264"), default="vp8", help="default %(default)s")
+    group.add_argument(
+        "--video-encoder",
+        choices=("cpu", "nvenc"),
+        default="cpu",
+        help="what encodes H.264: libx264 or an NVIDIA GPU (default %(default)s)",
+    )
+    group.add_argument(
+        "--ice-server", action="append", default=[], metavar="URL", help="STUN server; repeatable"
+    )
+    group.add_argument(
+        "--turn",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="TURN server, as turn:host:3478, for both sides of each connection; repeatable, the engine "
+        "itself uses the first",
+    )
+    group.add_argument(
+        "--turn-secret-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the secret that the TURN server shares (coturn: use-auth-secret), from which "
+        "short-lived passwords are made",
     )
 
 
@@ -395,14 +154,46 @@ def config_from(args: argparse.Namespace) -> EngineConfig:
         backend=args.backend,
         threads=args.threads,
         max_sessions=args.max_sessions,
+        token=_secret("--token-file", args.token_file),
+        allow_origins=tuple(args.allow_origin),
+        overflow_url=args.overflow_url,
+        allow_local_sources=args.allow_local_sources,
         performance=PerformanceConfig(
             fps=args.fps,
             clip=args.clip,
             look_ahead_ms=args.look_ahead_ms,
             delay_sound=not args.no_audio_delay,
         ),
-        rtc=RtcConfig(ice_servers=tuple(args.ice_server), video=VideoEncodingConfig(codec=args.video_codec)),
+        rtc=RtcConfig(
+            ice_servers=_checked("--ice-server", args.ice_server),
+            turn=_checked("--turn", args.turn),
+            turn_secret=_secret("--turn-secret-file", args.turn_secret_file),
+            offer_loopback=args.host in ("127.0.0.1", "localhost", "::1"),
+            video=VideoEncodingConfig(codec=args.video_codec, encoder=args.video_encoder, fps=args.fps),
+        ),
     )
+
+
+def _secret(option: str, path: Path | None) -> str | None:
+    """The file's text without white space at its ends. Raises ValueError for none that can be used."""
+    if path is None:
+        return None
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{option} cannot be read: {error}") from error
+    if not secret or not secret.isascii() or any(character.isspace() for character in secret):
+        raise ValueError(f"{option} {path} must hold one word of ASCII")
+    return secret
+
+
+def _checked(option: str, urls: list[str]) -> tuple[str, ...]:
+    for url in urls:
+        try:
+            parse_stun_turn_uri(url)
+        except ValueError as error:
+            raise ValueError(f"{option} must be an address such as turn:host:3478, got {url!r}") from error
+    return tuple(urls)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -410,10 +201,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = config_from(args)
         with contextlib.closing(bind(config.host, config.port)) as listener:
-            set_bit_rates(config.rtc.video)
-            accept_rsa_certificates()
-            if config.host in ("127.0.0.1", "localhost", "::1"):
-                offer_loopback_candidates()
+            settings.install(config.rtc)
             model = LiveModel.open(config)
             try:
                 asyncio.run(serve(config, listener, model))

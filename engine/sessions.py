@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+
+from aiortc import RTCPeerConnection
 
 from engine.clock import NS_PER_S, MediaClock
 from engine.errors import SessionLimitError, UnknownSessionError
 from engine.performance import Performance
-from engine.sinks.webrtc import WebRtcSink
+
+CONNECT_NS = 30 * NS_PER_S
+"""A peer that has not connected this long after its offer is let go."""
+
+
+def _random_tag() -> str:
+    return f'"{secrets.token_urlsafe(9)}"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One negotiated WebRTC connection: a publisher or a viewer."""
+
+    connection: RTCPeerConnection
+    remote_username_fragment: str
+    """Of the offer's ICE agent: it names the ICE session that trickled candidates belong to."""
+    leave: Callable[[], Awaitable[None]]
+    """Take out of the performance what came over this connection, and close it."""
+    opened_ns: int
+    etag: str = field(default_factory=_random_tag)
+    """The strong entity tag of the ICE session."""
+
+    @classmethod
+    def of_offer(
+        cls, connection: RTCPeerConnection, offer: str, leave: Callable[[], Awaitable[None]], opened_ns: int
+    ) -> Peer:
+        """The peer that sent `offer`, an SDP text that was checked."""
+        fragment = re.search(r"^a=ice-ufrag:(\S+)", offer, re.MULTILINE)
+        return cls(
+            connection=connection,
+            remote_username_fragment=fragment[1] if fragment else "",
+            leave=leave,
+            opened_ns=opened_ns,
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        return self.connection.connectionState == "closed"
+
+    def is_over(self, now_ns: int) -> bool:
+        """It has failed, was closed, or never came to be."""
+        state = self.connection.connectionState
+        is_late = state in ("new", "connecting") and now_ns - self.opened_ns > CONNECT_NS
+        return is_late or state in ("failed", "closed")
 
 
 @dataclass
@@ -20,21 +66,20 @@ class Session:
     performance: Performance
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    viewers: dict[str, WebRtcSink] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
     attended_ns: int = 0
 
-    def add_viewer(self, sink: WebRtcSink) -> str:
-        """Send the performance to `sink` too; returns the viewer's id."""
-        viewer_id = secrets.token_urlsafe(9)
-        self.viewers[viewer_id] = sink
-        self.performance.watch(sink)
-        return viewer_id
+    def add_peer(self, peer: Peer) -> str:
+        """Returns the peer's id, which cannot be guessed."""
+        peer_id = secrets.token_urlsafe(9)
+        self.peers[peer_id] = peer
+        return peer_id
 
-    async def remove_viewer(self, viewer_id: str) -> None:
-        """No error if that viewer has gone already."""
-        sink = self.viewers.pop(viewer_id, None)
-        if sink is not None:
-            await self.performance.unwatch(sink)
+    async def remove_peer(self, peer_id: str) -> None:
+        """No error if that peer has gone already."""
+        peer = self.peers.pop(peer_id, None)
+        if peer is not None:
+            await peer.leave()
 
     def admits(self, token: str) -> bool:
         return hmac.compare_digest(self.token.encode(), token.encode())
@@ -61,17 +106,22 @@ class Sessions:
         if len(self._by_id) >= self._limit:
             raise SessionLimitError(f"All {self._limit} sessions are taken; try again in a while.")
 
-    def add(self, performance: Performance) -> Session:
-        """Open a session for `performance` and start it. Raises SessionLimitError."""
+    def add(self, performance: Performance, name: str | None = None) -> Session:
+        """Open a session for `performance` and start it; `name` becomes its id. Raises SessionLimitError."""
         self.check_room()
         session = Session(performance, attended_ns=self._clock.now_ns())
+        if name is not None:
+            session.id = name
         self._by_id[session.id] = session
         performance.start()
         return session
 
+    def find(self, session_id: str) -> Session | None:
+        return self._by_id.get(session_id)
+
     def get(self, session_id: str) -> Session:
         """Raises UnknownSessionError."""
-        session = self._by_id.get(session_id)
+        session = self.find(session_id)
         if session is None:
             raise UnknownSessionError("There is no such session; it may have ended.")
         return session
@@ -86,13 +136,12 @@ class Sessions:
             await self.end(session)
 
     async def sweep(self) -> None:
-        """Drop viewers whose connection is over, and sessions that nobody has attended for long."""
+        """Drop peers whose connection is over, and sessions that nobody has attended for long."""
         now_ns = self._clock.now_ns()
         for session in self:
-            for viewer_id, sink in list(session.viewers.items()):
-                if sink.is_over:
-                    await session.remove_viewer(viewer_id)
-            await session.performance.drop_lost_sources()
+            for peer_id, peer in list(session.peers.items()):
+                if peer.is_over(now_ns):
+                    await session.remove_peer(peer_id)
             if session.performance.is_attended:
                 session.attended_ns = now_ns
             elif now_ns - session.attended_ns > self._idle_ns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from aiortc import (
@@ -24,9 +25,9 @@ PARSE_ERRORS = (ValueError, IndexError, KeyError, TypeError, AttributeError, Ass
 PEER_DIRECTIONS = {"publish": ("sendonly", "sendrecv"), "watch": ("recvonly", "sendrecv")}
 
 
-def new_connection(ice_servers: tuple[str, ...]) -> RTCPeerConnection:
+def new_connection(ice_servers: Sequence[RTCIceServer] = ()) -> RTCPeerConnection:
     """A peer connection that asks no STUN server unless it was told of one."""
-    return RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer(urls=url) for url in ice_servers]))
+    return RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
 
 
 def read_offer(sdp: str, purpose: Literal["publish", "watch"]) -> frozenset[str]:

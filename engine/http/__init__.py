@@ -1,0 +1,1 @@
+"""The engine over HTTP: one module per resource, put together in `app`."""
