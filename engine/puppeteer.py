@@ -28,6 +28,7 @@ from gcavt.preprocessing import (
     expression_input,
     mouth_crop,
     pose_input,
+    pose_landmarks,
     to_network,
 )
 from trt_build.specs import engine_specs
@@ -178,7 +179,10 @@ class Puppeteer:
     def pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(12,) how the head of a 256 px driving crop is held; landmarks in the crop's pixels."""
         image = pose_input(crop_HWC, landmarks_68, self._config.pose.input_px)
-        return self._code("pose_encoder", "pose_image", image, "pose_code")
+        inputs = {"pose_image": to_network(image)[None]}
+        if self._config.pose.reads_landmarks:
+            inputs["pose_landmarks"] = pose_landmarks(landmarks_68)[None]
+        return _first(self._backend.run("pose_encoder", inputs)["pose_code"])
 
     def expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(256,) the expression of a 256 px driving crop."""

@@ -22,6 +22,10 @@ class IdentityEncoderConfig:
     input_px: int = 256
 
 
+LANDMARK_NUMBERS = 136
+"""x and y of the 68 landmarks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MobileNetEncoderConfig:
     """MobileNetV2 of width 1.0 with a linear head, for pose and for expression."""
@@ -34,6 +38,8 @@ class MobileNetEncoderConfig:
     """L2-normalise the code and multiply it by the square root of its length."""
     face_zoom: float = 1.0
     """How much tighter than the face crop the expression input is cut; above 1 with the eye line level."""
+    reads_landmarks: bool = False
+    """Pose only: correct what the image says by the face's 68 landmarks, which place a head far better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +158,7 @@ class GcavtConfig:
             identity=IdentityEncoderConfig(
                 blocks=(1, 1, 2, 1), cardinality=8, base_width=4, stem_channels=32, input_px=128
             ),
-            pose=MobileNetEncoderConfig(input_px=128, dropout=0.0, pooling="spatial"),
+            pose=MobileNetEncoderConfig(input_px=128, dropout=0.0, pooling="spatial", reads_landmarks=True),
             expression=FaceEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial"),
             content=ResNetSEEncoderConfig(
                 widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial"

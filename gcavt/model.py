@@ -28,6 +28,8 @@ class DrivingSources(NamedTuple):
     """(B, 3, mouth_px, mouth_px)"""
     mel_window: Tensor
     """(B, 1, mel_bands, mel_frames)"""
+    pose_landmarks: Tensor | None = None
+    """(B, 136), where the pose encoder reads landmarks."""
 
 
 class Reconstruction(NamedTuple):
@@ -64,7 +66,7 @@ class Gcavt(nn.Module):
         `adain`). Both passes run as one batch of 2 B: instance norms never look across samples.
         """
         identity = self.identity_encoder.average(sources.portrait_images)
-        pose: Tensor = self.pose_encoder(sources.pose_image)
+        pose: Tensor = self.pose_encoder(sources.pose_image, sources.pose_landmarks)
         expression: Tensor = self.expression_encoder(sources.expression_image)
         visual: Tensor = self.content_encoder(sources.mouth_image)
         audio: Tensor = self.audio_encoder(sources.mel_window)

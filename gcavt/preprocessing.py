@@ -351,6 +351,14 @@ def pose_input(crop_HWC: Image, landmarks_68: Points, size_px: int) -> Image:
     return image
 
 
+def pose_landmarks(landmarks_68: Points, crop_px: int = CROP_PX) -> NDArray[np.float32]:
+    """(136,): x and y of each landmark about the crop's centre, in quarters of the crop's side.
+
+    landmarks_68 are in the crop's pixels, whose centres are whole numbers.
+    """
+    return ((landmarks_68 - 0.5 * (crop_px - 1)) * (4.0 / crop_px)).astype(np.float32).reshape(-1)
+
+
 def expression_input(crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float = 1.0) -> Image:
     """The face alone, brows to jaw, on black: size_px x size_px x 3 (run time: own mouth, no rotation).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
+from gcavt.config import LANDMARK_NUMBERS, EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose_shapes import reference_state_shapes
 
 BATCH: Final = "batch"
@@ -47,6 +47,10 @@ def _tensors(**shapes: tuple[int, ...]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name=name, shape=(BATCH, *shape)) for name, shape in shapes.items())
 
 
+def _pose_landmarks(config: GcavtConfig) -> dict[str, tuple[int, ...]]:
+    return {"pose_landmarks": (LANDMARK_NUMBERS,)} if config.pose.reads_landmarks else {}
+
+
 def _encoders(config: GcavtConfig) -> list[EngineSpec]:
     portrait_px, pose_px, expression_px = (
         config.identity.input_px,
@@ -62,7 +66,7 @@ def _encoders(config: GcavtConfig) -> list[EngineSpec]:
         ),
         EngineSpec(
             name="pose_encoder",
-            inputs=_tensors(pose_image=(3, pose_px, pose_px)),
+            inputs=_tensors(pose_image=(3, pose_px, pose_px), **_pose_landmarks(config)),
             outputs=_tensors(pose_code=(config.pose_dim,)),
         ),
         EngineSpec(

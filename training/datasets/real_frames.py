@@ -81,14 +81,19 @@ class RealFrames:
         frame = RealFrame(
             *(self._arrays[k][row] for k in ("crop", "landmarks", "pose", "expression", "mouth"))
         )
-        if rng.random() < 0.5:
-            frame = mirrored(frame)
-        return moved(
-            frame,
-            turn_deg=float(rng.uniform(-TURN_DEG, TURN_DEG)),
-            scale=float(rng.uniform(*SCALE)),
-            shift_px=rng.uniform(-SHIFT_PX, SHIFT_PX, 2),
-        )
+        return varied(frame, rng, TURN_DEG)
+
+
+def varied(frame: RealFrame, rng: np.random.Generator, turn_deg: float) -> RealFrame:
+    """The frame mirrored every other time, turned by up to `turn_deg`, scaled and shifted."""
+    if rng.random() < 0.5:
+        frame = mirrored(frame)
+    return moved(
+        frame,
+        turn_deg=float(rng.uniform(-turn_deg, turn_deg)),
+        scale=float(rng.uniform(*SCALE)),
+        shift_px=rng.uniform(-SHIFT_PX, SHIFT_PX, 2),
+    )
 
 
 def mirrored(frame: RealFrame) -> RealFrame:

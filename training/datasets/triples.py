@@ -40,6 +40,7 @@ TRIPLE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "mouth": ((52,), "float32"),
     "landmarks": ((68, 2), "float32"),
 }
+TRACKED = "tracked.npy"
 NO_DEPTH = -9.0
 """Depth of a background pixel."""
 
@@ -74,6 +75,10 @@ class Triples:
         )
         self.identity = self.identity_of_reference[self.reference_of]
         self._place_of = self._places()
+        paths = [path.parent / TRACKED for path in done]
+        self._tracked: list[NDArray[np.generic]] | None = None
+        if all(path.exists() for path in paths):
+            self._tracked = [np.load(path, mmap_mode="r") for path in paths]
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -85,6 +90,15 @@ class Triples:
     def reference(self, key: str, index: NDArray[np.integer]) -> NDArray[np.generic]:
         """Rows of one of REFERENCE_ARRAYS, by reference index (see `reference_of`)."""
         return _gather([p.references[key] for p in self._parts], self._reference_starts, index)
+
+    def tracked_landmarks(self, index: NDArray[np.integer]) -> NDArray[np.float32] | None:
+        """(B, 68, 2) what the face tracker reads in the targets, in pixels whose centres are whole numbers.
+
+        NaN where it finds no face; None for a data set that it has not read yet (`training.prepare.track`).
+        """
+        if self._tracked is None:
+            return None
+        return np.asarray(_gather(self._tracked, self._starts, index), np.float32)
 
     def place(self, identities: NDArray[np.integer]) -> NDArray[np.float32]:
         """Translation (B, 3) that frames each person's neutral face; see `placement`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
 import cv2
@@ -15,7 +15,7 @@ from gcavt import code_space, preprocessing
 from gcavt.augmentation import through_webcam, without_identity
 from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
-from training.datasets.real_frames import RealFrame, RealFrames
+from training.datasets.real_frames import RealFrame, RealFrames, varied
 from training.datasets.triples import Triples
 from training.objectives.edit_repose import HELD_OUT_IDENTITIES
 from training.objectives.objective import Batch
@@ -25,7 +25,14 @@ LANDMARK_JITTER_PX = 1.2
 """Standard deviation of the landmarks' noise at 256 px, like a face tracker's."""
 EVALUATION_FRAMES = 192
 
+TRACKED_SHARE = 0.6
+"""How often a rendered head's landmarks are the face tracker's reading, where the data set has it."""
+TURN_DEG = 8.0
+"""How far a rendered head is turned, beyond the pose it was rendered in, for the pose encoder."""
+
 Image = NDArray[np.uint8]
+Inputs = tuple[NDArray[np.float32], ...]
+"""What one encoder sees of one frame, in the order of its arguments."""
 
 
 class ImageEncoderStage:
@@ -65,8 +72,8 @@ class ImageEncoderStage:
         if real:
             assert self.real_frames is not None
             frames = [frame for _ in range(real) for frame in self.real_frames.draw_pair(rng)]
-            images, codes = zip(*(self._real_sample(frame, rng) for frame in frames), strict=True)
-            batch["image"] = torch.cat([batch["image"], torch.from_numpy(np.stack(images))])
+            samples, codes = zip(*(self._real_sample(frame, rng) for frame in frames), strict=True)
+            batch["inputs"] = tuple(map(torch.cat, zip(batch["inputs"], stacked(samples), strict=True)))
             batch["code"] = torch.cat([batch["code"], torch.from_numpy(np.stack(codes))])
         return batch
 
@@ -76,44 +83,72 @@ class ImageEncoderStage:
         rows = [np.flatnonzero(reference_of == reference_of[i]) for i in index]
         return np.array([rng.choice(row) for row in rows])
 
-    def _real_sample(
-        self, frame: RealFrame, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        opaque = np.full(frame.image.shape[:2], 255, np.uint8)
-        image = self.network_input(frame.image, opaque, frame.landmarks_68, rng, augmented=True)
+    def _real_sample(self, frame: RealFrame, rng: np.random.Generator) -> tuple[Inputs, NDArray[np.float32]]:
+        inputs = self.network_inputs(frame.image, frame.landmarks_68, rng, augmented=True)
         if self.encoder == "pose":
-            return image, code_space.pose_code(frame.pose_6)
+            return inputs, code_space.pose_code(frame.pose_6)
         weights = frame.expression_52 if self.encoder == "expression" else frame.mouth_52
-        return image, code_space.expression_code(weights)
+        return inputs, code_space.expression_code(weights)
 
     def batch(self, index: NDArray[np.integer], rng: np.random.Generator, *, augmented: bool) -> Batch:
-        frames = cast(Image, self.triples.triple("target", index))
-        alphas = cast(Image, self.triples.triple("alpha", index))
-        landmarks = np.asarray(self.triples.triple("landmarks", index), np.float32)
-        images = [
-            self.network_input(frame, alpha, points, rng, augmented=augmented)
-            for frame, alpha, points in zip(frames, alphas, landmarks, strict=True)
+        frames = self._rendered(index, rng, augmented=augmented)
+        samples = [
+            self.network_inputs(frame.image, frame.landmarks_68, rng, augmented=augmented) for frame in frames
         ]
-        batch: Batch = {"image": torch.from_numpy(np.stack(images))}
+        batch: Batch = {"inputs": stacked(samples)}
         if self.encoder == "pose":
-            batch["code"] = torch.from_numpy(code_space.pose_code(self.triples.pose(index)))
+            batch["code"] = torch.from_numpy(code_space.pose_code(np.stack([f.pose_6 for f in frames])))
         else:
             key = "expression" if self.encoder == "expression" else "mouth"
             batch["weights"] = torch.from_numpy(np.asarray(self.triples.triple(key, index), np.float32))
             batch["code"] = torch.from_numpy(code_space.expression_code(batch["weights"].numpy()))
         return batch
 
-    def network_input(
-        self,
-        frame: Image,
-        alpha: Image,
-        landmarks_68: NDArray[np.float32],
-        rng: np.random.Generator,
-        *,
-        augmented: bool,
+    def _rendered(
+        self, index: NDArray[np.integer], rng: np.random.Generator, *, augmented: bool
+    ) -> list[RealFrame]:
+        """Targets over random backgrounds, as a camera and a face tracker would deliver them."""
+        images = cast(Image, self.triples.triple("target", index))
+        alphas = cast(Image, self.triples.triple("alpha", index))
+        expressions, mouths = (
+            np.asarray(self.triples.triple(key, index), np.float32) for key in ("expression", "mouth")
+        )
+        frames = [
+            RealFrame(over_background(image, alpha, random_background(rng)), *labels)
+            for image, alpha, *labels in zip(
+                images,
+                alphas,
+                self._landmarks(index, rng, 1.0 if not augmented else TRACKED_SHARE),
+                self.triples.pose(index),
+                expressions,
+                mouths,
+                strict=True,
+            )
+        ]
+        if self.encoder != "pose" or not augmented:
+            return frames
+        return [varied(frame, rng, TURN_DEG) for frame in frames]
+
+    def _landmarks(
+        self, index: NDArray[np.integer], rng: np.random.Generator, tracked_share: float
     ) -> NDArray[np.float32]:
-        """One encoder input (3, S, S) in [0, 1], as the engine makes it from a webcam's frame."""
-        image = over_background(frame, alpha, random_background(rng))
+        """(B, 68, 2) in pixels whose centres are whole numbers: the face tracker's reading where there is one,
+        as often as asked for; else the truth."""
+        true = np.asarray(self.triples.triple("landmarks", index), np.float32) - np.float32(0.5)
+        tracked = self.triples.tracked_landmarks(index)
+        if tracked is None:
+            return true
+        use = (rng.random(len(index)) < tracked_share) & np.isfinite(tracked[:, 0, 0])
+        return np.where(use[:, None, None], tracked, true)
+
+    def network_inputs(
+        self, image: Image, landmarks_68: NDArray[np.float32], rng: np.random.Generator, *, augmented: bool
+    ) -> Inputs:
+        """What the engine makes of a webcam's frame (256 px, opaque) for this encoder: image (3, S, S) in
+        [0, 1], and for a pose encoder that reads landmarks those (136,).
+
+        Landmarks are in pixels whose centres are whole numbers.
+        """
         if augmented:
             image = through_webcam(image, rng)
             landmarks_68 = landmarks_68 + rng.normal(0, LANDMARK_JITTER_PX, landmarks_68.shape).astype(
@@ -132,11 +167,14 @@ class ImageEncoderStage:
             picture = preprocessing.mouth_crop(image, landmarks_68, config.mouth_px, rotation_deg=turn)
         if augmented:
             picture = without_identity(picture, rng)
-        return preprocessing.to_network(picture)
+        inputs: Inputs = (preprocessing.to_network(picture),)
+        if self.encoder == "pose" and config.pose.reads_landmarks:
+            inputs += (preprocessing.pose_landmarks(landmarks_68),)
+        return inputs
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
-        code: Tensor = encoder(batch["image"])
+        code: Tensor = encoder(*batch["inputs"])
         if self.encoder == "pose":
             gap = (code - batch["code"])[:, :6]
             # what a person's look makes wrong is the same in both frames; their motion must be right
@@ -152,12 +190,17 @@ class ImageEncoderStage:
         codes, truths = [], []
         for index in np.array_split(self.evaluation_index, 8):
             batch = self.batch(index, rng, augmented=False)
-            codes.append(encoder(batch["image"]).numpy())
+            codes.append(encoder(*batch["inputs"]).numpy())
             truths.append(batch["code"].numpy() if self.encoder == "pose" else batch["weights"].numpy())
         code, truth = np.concatenate(codes), np.concatenate(truths)
         if self.encoder == "pose":
             return pose_figures(code, truth)
         return weight_figures(code_space.expression_weights(code), truth, self.active)
+
+
+def stacked(samples: Sequence[Inputs]) -> tuple[Tensor, ...]:
+    """One batch of each input."""
+    return tuple(torch.from_numpy(np.stack(inputs)) for inputs in zip(*samples, strict=True))
 
 
 def weighted_code_error(code: Tensor, target: Tensor, spread_52: Tensor) -> Tensor:
