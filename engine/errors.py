@@ -51,6 +51,10 @@ class ControlError(EngineError):
     """A change to a live session that cannot be made: a setting out of range, an unknown key or preset."""
 
 
+class UnknownPresetError(ControlError):
+    """There is no preset of this name."""
+
+
 class UnknownSourceError(ControlError):
     """A socket was to be patched to a source, or an identity chosen, that does not exist."""
 
@@ -65,3 +69,15 @@ class BadDescriptionError(EngineError):
 
 class DeviceMissingError(EngineError):
     """A camera, a microphone or a virtual device is not there, or what drives it is not installed."""
+
+
+class GpuError(EngineError):
+    """A GPU is missing, out of memory, or was lost in the middle of its work."""
+
+
+class GpuMemoryError(GpuError):
+    """The GPU has no room for what a network needs."""
+
+
+class GpuLostError(GpuError):
+    """The GPU failed in a way that leaves nothing on it usable: everything there must be made anew."""

@@ -1,13 +1,13 @@
-"""aiortc's process-wide settings, changed once at start: bit rates, DTLS ciphers, local addresses."""
+"""aiortc's process-wide settings, changed once at start: encoders, DTLS ciphers, local addresses."""
 
 from __future__ import annotations
 
 import aioice.ice
-from aiortc import rtcdtlstransport
-from aiortc.codecs import h264, vpx
+from aiortc import rtcdtlstransport, rtcrtpsender
 from OpenSSL import SSL
 
-from engine.config import VideoEncodingConfig
+from engine.config import RtcConfig
+from engine.rtc.encoders import encoder_factory
 
 CIPHERS = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:"
@@ -20,15 +20,16 @@ _create_ssl_context = rtcdtlstransport.RTCCertificate._create_ssl_context
 _host_addresses = aioice.ice.get_host_addresses
 
 
-def set_bit_rates(config: VideoEncodingConfig) -> None:
-    """Bounds and start of both video encoders: module constants in aiortc, read when an encoder is made."""
-    bounds = {
-        "MIN_BITRATE": config.min_bitrate_bps,
-        "DEFAULT_BITRATE": config.start_bitrate_bps,
-        "MAX_BITRATE": config.max_bitrate_bps,
-    }
-    for codec in (vpx, h264):
-        vars(codec).update(bounds)
+def install(config: RtcConfig) -> None:
+    """Make aiortc obey `config` in this process; call it again to change it.
+
+    Raises EncoderMissingError if the encoder that `config` asks for does not work on this machine.
+    """
+    # the one hook through which every video encoder is chosen: aiortc offers none
+    setattr(rtcrtpsender, "get_encoder", encoder_factory(config.video))  # noqa: B010
+    accept_rsa_certificates()
+    if config.offer_loopback:
+        offer_loopback_candidates()
 
 
 def accept_rsa_certificates() -> None:

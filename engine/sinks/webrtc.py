@@ -14,6 +14,7 @@ from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics, StageTimes
 from engine.rtc.negotiation import send_track
+from engine.rtc.sender import encode_apart
 from engine.rtc.sender_reports import report_capture_times
 from engine.sinks.sink import AvatarFrame
 
@@ -129,9 +130,11 @@ class WebRtcSink:
         self._audio = AvatarAudioTrack(clock) if "audio" in kinds else None
         if self._video is not None:
             sender = send_track(connection, self._video, encoding.codec)
+            encode_apart(sender)
             report_capture_times(sender, self._video.latency.value_ns)
         if self._audio is not None:
             sender = send_track(connection, self._audio)
+            encode_apart(sender)
             report_capture_times(sender, self._audio.latency.value_ns)
 
     @property

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Coroutine
 
 import av
+import numpy as np
 from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError
+from numpy.typing import NDArray
 
 from engine.clock import NS_PER_S, MediaClock
 from engine.mailbox import LatestFrame
 from engine.media import AudioChunk
-from engine.rtc.capture_clock import CaptureClock
+from engine.rtc.capture_clock import CaptureClock, QuickestWay
 from engine.rtc.receiver import make_low_latency
 from engine.sources.source import SOUND_RATE, Arrival, HearSound
 
@@ -32,6 +34,7 @@ class RemoteSource:
         self._on_sound = on_sound
         self._readers: dict[str, asyncio.Task[None]] = {}
         self._last_media_ns: int | None = None
+        self._sender_way = QuickestWay()
         connection.on("track", self._take_track)
 
     @property
@@ -60,9 +63,9 @@ class RemoteSource:
 
     def _take_track(self, track: MediaStreamTrack) -> None:
         receiver = next(r for r in self._connection.getReceivers() if r.track is track)
-        make_low_latency(receiver, self._clock)
+        capture = make_low_latency(receiver, self._clock, self._sender_way)
         read = self._read_pictures if track.kind == "video" else self._read_sound
-        self._readers[track.kind] = asyncio.create_task(self._until_ended(read(track), track.kind))
+        self._readers[track.kind] = asyncio.create_task(self._until_ended(read(track, capture), track.kind))
 
     async def _until_ended(self, reading: Coroutine[None, None, None], kind: str) -> None:
         try:
@@ -70,27 +73,38 @@ class RemoteSource:
         except MediaStreamError:
             logger.info("remote %s track ended", kind)
 
-    async def _read_pictures(self, track: MediaStreamTrack) -> None:
-        capture_clock = CaptureClock()
+    async def _read_pictures(self, track: MediaStreamTrack, capture: CaptureClock) -> None:
         while True:
             frame = await track.recv()
             assert isinstance(frame, av.VideoFrame)
             arrival_ns = self._last_media_ns = self._clock.now_ns()
-            capture_ns = capture_clock.capture_time_ns(_media_time_ns(frame), arrival_ns)
+            capture_ns = capture.capture_time_ns(_media_time_ns(frame))
             self.pictures.put(Arrival(frame, capture_ns, arrival_ns))
 
-    async def _read_sound(self, track: MediaStreamTrack) -> None:
-        capture_clock = CaptureClock()
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SOUND_RATE)
+    async def _read_sound(self, track: MediaStreamTrack, capture: CaptureClock) -> None:
+        resampler = MonoResampler()
         while True:
             frame = await track.recv()
             assert isinstance(frame, av.AudioFrame)
-            arrival_ns = self._last_media_ns = self._clock.now_ns()
-            # A packet leaves when its last sample is in, so it is its end that the arrival speaks of.
-            duration_ns = frame.samples * NS_PER_S // frame.sample_rate
-            end_ns = capture_clock.capture_time_ns(_media_time_ns(frame) + duration_ns, arrival_ns)
-            for mono in resampler.resample(frame):
-                self._on_sound(AudioChunk(mono.to_ndarray()[0], SOUND_RATE, end_ns - duration_ns))
+            self._last_media_ns = self._clock.now_ns()
+            capture_ns = capture.capture_time_ns(_media_time_ns(frame))
+            for samples in resampler.resample(frame):
+                self._on_sound(AudioChunk(samples, SOUND_RATE, capture_ns))
+
+
+class MonoResampler:
+    """Any sound as mono float32 at SOUND_RATE; the peer may change codec, rate and channels at any time."""
+
+    def __init__(self) -> None:
+        self._form: tuple[str, str, int] | None = None
+        self._resampler: av.AudioResampler | None = None
+
+    def resample(self, frame: av.AudioFrame) -> list[NDArray[np.float32]]:
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or form != self._form:
+            self._form = form
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SOUND_RATE)
+        return [np.asarray(mono.to_ndarray()[0], np.float32) for mono in self._resampler.resample(frame)]
 
 
 def _media_time_ns(frame: av.VideoFrame | av.AudioFrame) -> int:
