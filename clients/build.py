@@ -1,4 +1,4 @@
-"""`gcavt build`: a bundle's networks -> TensorRT engines in the engine store, measured before they are let in."""
+"""`gcavt build`: a bundle's networks -> TensorRT engines in the engine store, measured before let in."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from tqdm import tqdm
 
 from clients.bench.report import table
 from clients.rendered_people import Person, play, render_people
-from engine.backends.backend import Backend, open_backend
+from engine.backends.backend import open_backend
 from engine.bundle import Bundle
+from engine.errors import GpuError
 from trt_build.accuracy import (
     Accuracy,
     AccuracyError,
@@ -31,11 +31,12 @@ from trt_build.flavours import (
     ComputeCapability,
     Flavour,
     FlavourMissingError,
+    Precision,
     parse_targets,
     targets_text,
 )
 from trt_build.inspection import InspectionError, check_report
-from trt_build.precision import PRODUCTS, Precision, typed_graph
+from trt_build.precision import PRODUCTS, typed_graph
 from trt_build.quantise import quantiser
 from trt_build.specs import EngineSpec, engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
@@ -49,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Build TensorRT engines of a model's networks.\n\n"
-        "rtx: TensorRT for RTX. Builds anywhere, a GPU is not needed; the engines run on GeForce RTX and RTX\n"
-        "  cards of the compute capabilities named by --target (8.9: RTX 40, 12.0: RTX 50).\n"
+        "rtx: TensorRT for RTX. Builds anywhere, a GPU is not needed; the engines run on GeForce RTX and\n"
+        "  RTX cards of the compute capabilities named by --target (8.9: RTX 40, 12.0: RTX 50).\n"
         "tensorrt: TensorRT for data centres. Builds on and for the GPU of this machine.\n\n"
         "The networks are first run in the chosen precision on frames of rendered people and compared with\n"
         "fp32 PyTorch: under 40 dB (fp16, bf16) or 35 dB (int8, fp8) of the final picture nothing is built.\n"
@@ -134,12 +135,14 @@ def _request(args: argparse.Namespace) -> BuildRequest:
 
 
 def _this_gpu(flavour: Flavour) -> ComputeCapability:
-    from engine.backends.cuda import CudaError, compute_capability
+    from engine.backends.cuda import compute_capability  # an RTX build needs no CUDA
 
     try:
         return compute_capability()
-    except CudaError as error:
-        raise EngineBuildError(f"{flavour.product} builds on the GPU that is to run it: {error}") from error
+    except GpuError as error:
+        raise EngineBuildError(
+            f"{flavour.product} builds on the GPU that is to run it: {error.message}"
+        ) from error
 
 
 def build_model(request: BuildRequest, *, again: bool = False) -> EngineSet:

@@ -12,6 +12,9 @@ from typing import Any, Final, Literal
 logger = logging.getLogger(__name__)
 
 FlavourName = Literal["rtx", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+"""What convolutions and matrix products compute in; see trt_build.precision."""
+
 ComputeCapability = tuple[int, int]
 
 

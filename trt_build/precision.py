@@ -8,7 +8,7 @@ softmax, and every coordinate that a picture is sampled at stay in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8", "fp8")
-HALF_OF: Final[dict[Precision, int]] = {
+from trt_build.flavours import Precision
+
+HALF_OF: Final[dict[Precision, TensorProto.DataType]] = {
     "fp16": TensorProto.FLOAT16,
     "bf16": TensorProto.BFLOAT16,
     "int8": TensorProto.FLOAT16,
@@ -133,7 +133,7 @@ def _typed_inputs(node: NodeProto) -> list[str]:
 class _Halver:
     """Rewrites one graph; `emulated` keeps float32 kernels and rounds every half tensor instead."""
 
-    def __init__(self, model: onnx.ModelProto, half_type: int, *, emulated: bool) -> None:
+    def __init__(self, model: onnx.ModelProto, half_type: TensorProto.DataType, *, emulated: bool) -> None:
         self._graph = model.graph
         self._type = half_type
         self._emulated = emulated

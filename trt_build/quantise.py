@@ -7,7 +7,7 @@ last products before an output or a sampling position, where an error of one par
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import ml_dtypes
 import numpy as np
@@ -66,14 +66,14 @@ def quantised_products(model: onnx.ModelProto, products: frozenset[str] = PRODUC
 def _is_wide(node: NodeProto, weight: TensorProto) -> bool:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "Conv":
-        return attributes.get("group", 1) == 1 and min(weight.dims[:2]) >= LEAST_CHANNELS
+        return bool(attributes.get("group", 1) == 1 and min(weight.dims[:2]) >= LEAST_CHANNELS)
     if node.op_type == "Gemm" and not (attributes.get("transB", 0) and not attributes.get("transA", 0)):
         return False
     return len(weight.dims) == 2 and min(weight.dims) >= LEAST_CHANNELS and node.op_type == "Gemm"
 
 
 def _last_products(graph: onnx.GraphProto) -> set[int]:
-    """`id` of the products with nothing but light operators between them and an output or sampling position."""
+    """`id` of the products with only light operators between them and an output or sampling position."""
     producer = {name: node for node in graph.node for name in node.output}
     waiting = [output.name for output in graph.output]
     waiting += [node.input[1] for node in graph.node if node.op_type == "GridSample"]
@@ -114,7 +114,7 @@ def activation_ranges(
         feed = {name: frame[name] for name in inputs}
         values = dict(zip(inner, session.run(inner, feed), strict=True)) if inner else {}
         for name in tensors:
-            magnitudes = np.abs(values.get(name, feed.get(name)))
+            magnitudes = np.abs(values[name] if name in values else feed[name])
             largest[name] = max(largest[name], float(np.quantile(magnitudes, QUANTILE)))
     return largest
 
@@ -143,7 +143,7 @@ def _insert(
 
 def _scale(largest: NDArray[np.float32] | float, kind: EightBits) -> NDArray[np.float32]:
     scale = np.maximum(np.asarray(largest, np.float32) / LARGEST[kind], _LEAST_SCALE)
-    return scale.astype(np.float16).astype(np.float32)
+    return np.asarray(scale.astype(np.float16), np.float32)
 
 
 def _quantised_activation(
@@ -176,7 +176,7 @@ def _quantised_weight(graph: onnx.GraphProto, weight: TensorProto, kind: EightBi
         eight = (values / scale).clip(-448, 448).astype(ml_dtypes.float8_e4m3fn)
         graph.initializer.append(numpy_helper.from_array(eight, bits))
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-    attributes = {"axis": 0} if kind == "int8" else {}
+    attributes: dict[str, Any] = {"axis": 0} if kind == "int8" else {}
     return helper.make_node(
         "DequantizeLinear", [bits, f"{name}_scale"], [restored], name=f"{name}_dequantise", **attributes
     )

@@ -17,9 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from trt_build.flavours import FLAVOURS, ComputeCapability, FlavourName, targets_text
+from trt_build.flavours import FLAVOURS, ComputeCapability, FlavourName, Precision, targets_text
 from trt_build.manifest import Manifest, file_sha256
-from trt_build.precision import Precision
 from trt_build.specs import engine_specs
 
 DEFAULT_ROOT: Final = Path.home() / ".cache" / "gcavt" / "engines"

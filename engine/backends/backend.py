@@ -42,38 +42,58 @@ class Backend(Protocol):
 
 DEFAULT_BACKEND: Final = "openvino"
 
-_OPENERS: Final = {
-    "openvino": ("engine.backends.openvino", "OpenVinoBackend"),
-    "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend"),
-    "pytorch": ("engine.backends.pytorch", "PyTorchBackend"),
+_OPENERS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
+    "openvino": ("engine.backends.openvino", "OpenVinoBackend", {}),
+    "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend", {}),
+    "pytorch": ("engine.backends.pytorch", "PyTorchBackend", {}),
+} | {
+    flavour if precision == "fp16" else f"{flavour}-{precision}": (
+        "engine.backends.tensorrt",
+        "TensorRtBackend",
+        {"flavour": flavour, "precision": precision},
+    )
+    for flavour in ("rtx", "tensorrt")
+    for precision in ("fp16", "bf16", "fp8", "int8")
 }
 BACKENDS: Final = tuple(_OPENERS)
 """Names that `open_backend` takes."""
+CPU_BACKENDS: Final = ("openvino", "onnxruntime", "pytorch")
 
 INSTALL_COMMANDS: Final = {
     "openvino": "pip install openvino",
     "onnxruntime": "pip install onnxruntime",
     "pytorch": "pip install torch safetensors",
+    "rtx": "pip install 'gcavt-live[rtx]'",
+    "tensorrt": "pip install 'gcavt-live[tensorrt]'",
 }
 
-_PACKAGES: Final = ("openvino", "onnxruntime", "torch", "safetensors")
+_PACKAGES: Final = ("openvino", "onnxruntime", "torch", "safetensors", "cuda")
 
 
 def open_backend(name: str, bundle_dir: Path, *, threads: int | None = None) -> Backend:
     """Open the bundle in `bundle_dir` with the backend `name`; never another one in its place.
 
     threads: CPU threads per network, None for the run time's own choice.
-    Raises BackendMissingError (unknown name or package not installed) and BundleError.
+    Raises BackendMissingError (unknown name or package not installed), BundleError, and GpuError.
     """
     if name not in _OPENERS:
         raise BackendMissingError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    module, factory = _OPENERS[name]
     try:
-        opener: Callable[[Path, int | None], Backend] = getattr(import_module(module), factory)
-        return opener(bundle_dir, threads)
+        if name in CPU_BACKENDS:
+            return _opened(name, bundle_dir, threads)
+        from engine.backends.restarting import RestartingBackend
+
+        return RestartingBackend(lambda: _opened(name, bundle_dir, threads))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
+        command = INSTALL_COMMANDS[name.partition("-")[0]]
         raise BackendMissingError(
-            f"backend {name} needs the package {error.name}; install it with: {INSTALL_COMMANDS[name]}"
+            f"backend {name} needs the package {error.name}; install it with: {command}"
         ) from error
+
+
+def _opened(name: str, bundle_dir: Path, threads: int | None) -> Backend:
+    module, factory, options = _OPENERS[name]
+    opener: Callable[..., Backend] = getattr(import_module(module), factory)
+    return opener(bundle_dir, threads, **options)

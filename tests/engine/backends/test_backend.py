@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.backends.backend import BACKENDS, Backend, open_backend
+from engine.backends.backend import CPU_BACKENDS, Backend, open_backend
 from engine.errors import BackendMissingError, BundleError
 from tests.bundles import TinyBundles, tiny_config
 from trt_build.manifest import CHECKPOINT_NAME
@@ -19,7 +19,7 @@ from trt_build.verify import sample_inputs
 SPECS = engine_specs(tiny_config("edit_repose"))
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=CPU_BACKENDS)
 def backend(request: pytest.FixtureRequest, tiny_bundles: TinyBundles) -> Iterator[Backend]:
     opened = open_backend(request.param, tiny_bundles.path("edit_repose"), threads=1)
     yield opened
