@@ -51,10 +51,15 @@ def check_name(name: str) -> None:
     """Raises UnknownSourceError unless a source may be connected under this name."""
     if name in RESERVED_NAMES:
         raise UnknownSourceError(f"The name {name!r} is taken by a source of our own; choose another.")
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UnknownSourceError(
             f"{name!r} is no name for a source: 1 to 32 letters, digits, '_', '.' or '-', no colon."
         )
+
+
+def is_name(name: str) -> bool:
+    """Whether a source could be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 def routes(connected: Mapping[str, Mapping[str, bool]]) -> list[Route]:

@@ -66,6 +66,7 @@ class Performance:
         self.identity_name = identity_name
         self.failure: str | None = None
         self._identity = identity
+        self._identity_can_be_found = True
         self._clock = clock
         self._config = config
         self._encoder = encoder
@@ -128,7 +129,7 @@ class Performance:
         if "calibrate" in changes:
             self._puppet.calibration = CalibrationCommand(self._puppet.calibration.serial + 1, subject)
         if name != self.identity_name:
-            self.set_identity(cast(str, name), identity)
+            self.set_identity(cast(str, name), identity, can_be_found=True)
         if not self.bay.uses("clip"):
             await self.disconnect("clip")
 
@@ -146,9 +147,24 @@ class Performance:
             )
         return "range"
 
-    def set_identity(self, name: str, identity: IdentityState) -> None:
+    def set_identity(self, name: str, identity: IdentityState, *, can_be_found: bool = False) -> None:
+        """Show another identity from the next picture on."""
         self.identity_name = name
         self._identity = identity
+        self._identity_can_be_found = can_be_found
+
+    def settings(self) -> dict[str, Any]:
+        """What `patch` would have to be told to come back to what is set now; an uploaded identity is not."""
+        told: dict[str, Any] = {socket: str(self.bay.route_of(socket)) for socket in SOCKETS}
+        identity = {"identity": self.identity_name} if self._identity_can_be_found else {}
+        return {
+            **told,
+            **identity,
+            "gains": asdict(self.bay.gains),
+            "pose_mode": self.bay.pose_mode,
+            "crossfade_ms": self.bay.crossfade_ms,
+            "background": self._background,
+        }
 
     def hearer(self, source: str) -> HearSound:
         """Where the source of this name has to deliver its sound."""
