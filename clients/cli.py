@@ -36,10 +36,22 @@ COMMANDS = (
     Command(
         "bench live", "clients.bench.live", "measure the live path: milliseconds per stage, frames per second"
     ),
+    Command(
+        "bench transport",
+        "clients.bench.transport",
+        "measure pictures and sound through the engine and through stock aiortc, in turns",
+    ),
+    Command("bench loss", "clients.bench.loss", "measure freezes and delays while packets are lost"),
+    Command("bench lipsync", "clients.bench.lipsync", "measure how far lips and voice are apart in Chromium"),
+    Command("bench overload", "clients.bench.overload", "measure what a model that is too slow does"),
     Command("bench follow", "clients.bench.follow", "correlate the avatar's head and face with its driver's"),
+    Command(
+        "bench model", "clients.bench.model", "measure every network on every backend that runs here", "train"
+    ),
     Command("synth", "training.synthetic.command", "render synthetic talking heads to train on", "train"),
     Command("train", "training.command", "train a model by a named recipe", "train"),
     Command("evaluate", "training.evaluate", "score a checkpoint on a held-out set", "train"),
+    Command("build", "clients.build", "build TensorRT engines of a bundle's networks", "train"),
     Command("export", "trt_build.export", "turn a checkpoint into the bundle that the engine loads", "train"),
 )
 
