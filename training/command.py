@@ -11,12 +11,20 @@ from pathlib import Path
 
 from training.recipes import RECIPES, TrainConfig
 
+MODELS = ("lite", "paper", "lite_adain", "tiny")
 EPILOG = """
 recipes, in the order the shipped model was made:
   editor, reposer             the two halves of the generator, one per core
   joint                       both together, from --init EDITOR --init REPOSER
   pose_encoder, expression_encoder, content_encoder, audio_encoder
                               each encoder regressed to exact codes, independent of the generator
+  counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
+                              image encoders tuned together, from --init JOINT and --init each encoder
+  gan                         weak discriminators on mouth and eyes, last, from --init the run before
+other recipes:
+  sync                        the paper's first stage: content and audio encoder agree, by contrast
+  self_driven                 the paper's reconstruction, for comparison; any generator (--model paper)
+  distil                      a smaller model (--model) learns from --teacher CHECKPOINT
 
 A run resumes from its folder; Ctrl-C saves and stops. TensorBoard: tensorboard --logdir RUN/events
 """
@@ -38,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint whose trained parts start this run; may be repeated",
     )
     parser.add_argument("--real", type=Path, help="pseudo-labelled real frames for the image encoders (.npz)")
+    parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="whom distil learns from")
+    parser.add_argument("--model", choices=MODELS, help="sizes of the model (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, help="samples per step and process")
     parser.add_argument("--learning-rate", type=float)
@@ -50,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = _configured(args)
-    if config.objective != "audio" and not list(args.data.glob("part_*/done.json")):
+    if config.objective not in ("audio", "sync") and not list(args.data.glob("part_*/done.json")):
         from training.datasets.render import TripleCounts, render_triples
 
         render_triples(args.data, TripleCounts(identities=args.identities), parts=os.cpu_count() or 1)
@@ -66,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _configured(args: argparse.Namespace) -> TrainConfig:
     config = RECIPES[args.recipe]()
-    for name in ("steps", "batch_size", "learning_rate"):
+    for name in ("steps", "batch_size", "learning_rate", "model"):
         value = getattr(args, name)
         if value is not None:
             config = replace(config, **{name: value})
@@ -88,7 +98,12 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
     model = model_from(model_config, args.init)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = build_objective(
-        config, model_config, args.data, fresh_model=None if args.init else model, real=args.real
+        config,
+        model_config,
+        args.data,
+        fresh_model=None if args.init else model,
+        real=args.real,
+        teacher=args.teacher,
     )
     provenance: dict[str, object] = {
         "data": "rendered heads (training.datasets.render)",

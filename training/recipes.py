@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Objective = Literal["editor", "reposer", "joint", "pose", "expression", "content", "audio"]
+Objective = Literal[
+    "editor",
+    "reposer",
+    "joint",
+    "counterfactual",
+    "self_driven",
+    "gan",
+    "distil",
+    "sync",
+    "pose",
+    "expression",
+    "content",
+    "audio",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +55,17 @@ class TrainConfig:
     """Of the perceptual loss through our own mouth and expression encoders, in the joint stage."""
     structure_weight: float = 0.0
     """Of 1 - SSIM, in the joint stage."""
+    encoder_code_share: float = 0.0
+    """How often the counterfactual stage reads all three codes from other people's frames."""
+    driver_people: int = 24
+    """How many of the training people act as those others; each keeps a renderer in memory."""
+    code_anchor_weight: float = 1.0
+    """Of the distance between codes read and exact codes, which holds the encoders in the code space."""
+    gan_weight: float = 0.0
+    feature_matching_weight: float = 2.0
+    """Of the discriminators' features, relative to the adversarial loss."""
+    sync_mode: Literal["symmetric", "audio_only"] = "symmetric"
+    """Whether the sync stage trains both encoders, or only the audio encoder towards the content encoder."""
     mouth_weight: float = 6.0
     eye_weight: float = 4.0
 
@@ -82,6 +106,54 @@ def joint() -> TrainConfig:
     )
 
 
+def counterfactual() -> TrainConfig:
+    """The joint stage with other people's frames as drivers: image encoders and generator tuned together."""
+    return replace(
+        joint(),
+        name="counterfactual",
+        objective="counterfactual",
+        steps=1200,
+        learning_rate=2e-4,
+        encoder_code_share=0.5,
+    )
+
+
+def self_driven() -> TrainConfig:
+    """The paper's reconstruction, for comparison: codes and target come from one and the same frame."""
+    return replace(
+        joint(),
+        name="self_driven",
+        objective="self_driven",
+        code_noise=0.0,
+        pose_noise=0.0,
+        feature_weight=0.0,
+    )
+
+
+def gan() -> TrainConfig:
+    """Last: the joint stage under two weak patch discriminators."""
+    return replace(
+        joint(), name="gan", objective="gan", steps=600, learning_rate=2e-4, hold_share=0.5, gan_weight=0.02
+    )
+
+
+def distil() -> TrainConfig:
+    """A teacher's pictures of any mixture of drivers, learnt by a smaller model."""
+    return replace(joint(), name="distil", objective="distil", feature_weight=0.0, mouth_weight=1.0)
+
+
+def sync() -> TrainConfig:
+    """The paper's first stage: content and audio encoder agree on what is said at one moment."""
+    return TrainConfig(
+        name="sync",
+        objective="sync",
+        steps=3000,
+        batch_size=12,
+        learning_rate=5e-4,
+        weight_decay=1e-2,
+    )
+
+
 def pose_encoder() -> TrainConfig:
     """Pose encoder, regressed to exact pose codes from masked, augmented frames."""
     return TrainConfig(
@@ -109,5 +181,18 @@ def audio_encoder() -> TrainConfig:
 
 RECIPES = {
     recipe.__name__: recipe
-    for recipe in (editor, reposer, joint, pose_encoder, expression_encoder, content_encoder, audio_encoder)
+    for recipe in (
+        sync,
+        pose_encoder,
+        expression_encoder,
+        content_encoder,
+        audio_encoder,
+        editor,
+        reposer,
+        joint,
+        counterfactual,
+        self_driven,
+        gan,
+        distil,
+    )
 }

@@ -66,6 +66,9 @@ class Trainer:
         modules = list(objective.trained_modules(model))
         self.parameters = [p for m in modules for p in m.parameters()]
         self.trained = sorted(_names_of(model, modules))
+        inside = set(model.modules())
+        self.own = nn.ModuleList(m for m in modules if m not in inside)
+        """What the objective trains beside the model: a discriminator, a temperature. It does not ship."""
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             config.learning_rate,
@@ -172,7 +175,8 @@ class Trainer:
         if self.rank > 0:
             return
         state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state |= {"average": self.average.state_dict(), "step": self.step, "cpu_s": self.cpu_s}
+        state |= {"average": self.average.state_dict(), "own": self.own.state_dict()}
+        state |= {"step": self.step, "cpu_s": self.cpu_s}
         partial = self.folder / "state.pt.partial"
         torch.save(state, partial)
         os.replace(partial, self.folder / "state.pt")
@@ -192,6 +196,7 @@ class Trainer:
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        self.own.load_state_dict(state.get("own", {}))  # runs that began without any have none
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.cpu_s = state["step"], state["cpu_s"]
 

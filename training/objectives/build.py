@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -9,13 +10,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from engine.errors import BadMediaError
 from gcavt.config import GcavtConfig
 from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from training.datasets.triples import NO_DEPTH, Triples
+from training.objectives.counterfactual import CounterfactualStage
 from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage
+from training.objectives.gan import GanStage
 from training.objectives.objective import Objective
+from training.objectives.self_driven import SelfDrivenStage
 from training.recipes import TrainConfig
+
+STAGES: dict[str, Callable[[Triples, TrainConfig, GcavtConfig], Objective]] = {
+    "editor": EditorStage,
+    "reposer": ReposerStage,
+    "joint": JointStage,
+    "counterfactual": CounterfactualStage,
+    "self_driven": SelfDrivenStage,
+    "gan": GanStage,
+}
 
 
 def build_objective(
@@ -25,15 +39,21 @@ def build_objective(
     *,
     fresh_model: Gcavt | None = None,
     real: Path | None = None,
+    teacher: Path | None = None,
 ) -> Objective:
     """The recipe's objective; a fresh model's re-poser starts from the data's mean geometry.
 
-    `real` is a file of `training.prepare.pseudo_labels`, for the image encoders.
+    `real` is a file of `training.prepare.pseudo_labels`, for the image encoders; `teacher` the checkpoint
+    that `distil` needs. Raises BadMediaError where data or teacher are missing.
     """
     if config.objective == "audio":
         from training.objectives.audio import AudioStage
 
         return AudioStage(config, data)
+    if config.objective == "sync":
+        from training.objectives.sync import SyncStage
+
+        return SyncStage(config, data)
     triples = Triples(data)
     if config.objective in ("pose", "expression", "content"):
         from training.datasets.real_frames import RealFrames
@@ -41,12 +61,15 @@ def build_objective(
 
         real_frames = RealFrames(real) if real else None
         return ImageEncoderStage(triples, config, model_config, config.objective, real_frames)
-    if config.objective == "editor":
-        return EditorStage(triples, config, model_config)
-    if config.objective == "reposer" and fresh_model is not None:
+    if config.objective == "distil":
+        from training.objectives.distil import DistilStage
+
+        if teacher is None:
+            raise BadMediaError("distil needs a teacher: --teacher CHECKPOINT")
+        return DistilStage(triples, config, model_config, teacher)
+    if fresh_model is not None and isinstance(fresh_model.generator, EditReposeGenerator):
         start_from_mean_geometry(fresh_model, triples)
-    stage = {"reposer": ReposerStage, "joint": JointStage}[config.objective]
-    return stage(triples, config, model_config)
+    return STAGES[config.objective](triples, config, model_config)
 
 
 def start_from_mean_geometry(model: Gcavt, triples: Triples, every: int = 11) -> None:

@@ -1,0 +1,103 @@
+"""A weak GAN on mouth and eyes, last: where L1 paints the mean of many teeth and lashes, it wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gcavt.config import DiscriminatorConfig, GcavtConfig
+from gcavt.discriminator import MultiScaleDiscriminator
+from gcavt.edit_repose import Repose, sample
+from gcavt.losses import adversarial_loss, discriminator_loss, feature_matching_loss
+from gcavt.preprocessing import OUTER_EYE_CORNERS, eye_distance, eye_line_deg
+from training.datasets.triples import Triples
+from training.objectives.edit_repose import JointStage
+from training.objectives.feature_loss import window_positions
+from training.objectives.image_losses import MOUTH
+from training.objectives.objective import Batch
+from training.recipes import TrainConfig
+
+WINDOW_PX = 96
+MOUTH_WINDOW, EYES_WINDOW = 1.2, 1.7
+"""Sides of the windows in distances between the outer eye corners."""
+DISCRIMINATOR = DiscriminatorConfig(scales=1, layers=3, base_channels=24, max_channels=96)
+
+
+class GanStage(JointStage):
+    """The joint stage with a patch discriminator each for mouth and eyes; hinge loss, feature matching.
+
+    Generator and discriminators step together on one backward pass: the generator's terms are computed while
+    the discriminators' weights count as constants, theirs on pictures without a gradient.
+    """
+
+    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
+        super().__init__(triples, config, model_config)
+        self.discriminators = nn.ModuleDict(
+            {region: MultiScaleDiscriminator(DISCRIMINATOR) for region in ("mouth", "eyes")}
+        )
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        return (*super().trained_modules(model), self.discriminators)
+
+    def image_and_geometry_loss(
+        self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        loss, figures = super().image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+        adversarial, matching, judging = self.gan_losses(
+            result.image, batch["target"], batch["target_landmarks"]
+        )
+        generator_loss = adversarial + self.config.feature_matching_weight * matching
+        figures |= {
+            "adversarial": float(adversarial.detach()),
+            "matching": float(matching.detach()),
+            "discriminator": float(judging.detach()),
+        }
+        return loss + self.config.gan_weight * generator_loss + judging, figures
+
+    def gan_losses(
+        self, output: Tensor, target: Tensor, landmarks_BK2: NDArray[np.float32]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Adversarial and feature-matching loss of the generator, and the discriminators' own loss."""
+        adversarial = matching = judging = output.new_zeros(())
+        for region, windows in face_windows(landmarks_BK2).items():
+            discriminator = self.discriminators[region]
+            position = window_positions(windows, WINDOW_PX)
+            fake, real = sample(output, position), sample(target, position)
+            discriminator.requires_grad_(False)
+            seen, wanted = discriminator(fake), discriminator(real)
+            adversarial = adversarial + adversarial_loss(seen)
+            matching = matching + feature_matching_loss(wanted, seen)
+            discriminator.requires_grad_(True)
+            judging = judging + discriminator_loss(discriminator(real), discriminator(fake.detach()))
+        return adversarial, matching, judging
+
+
+def face_windows(landmarks_BK2: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Affine maps (B, 2, 3) from the picture to level windows of WINDOW_PX about the lips and the eyes."""
+    centres = {
+        "mouth": (landmarks_BK2[:, MOUTH].mean(1), MOUTH_WINDOW),
+        "eyes": (landmarks_BK2[:, list(OUTER_EYE_CORNERS)].mean(1), EYES_WINDOW),
+    }
+    return {
+        region: np.stack(
+            [
+                level_window(centre, points, side * eye_distance(points))
+                for centre, points in zip(middle, landmarks_BK2, strict=True)
+            ]
+        )
+        for region, (middle, side) in centres.items()
+    }
+
+
+def level_window(
+    centre_xy: NDArray[np.float32], points_K2: NDArray[np.float32], side_px: float
+) -> NDArray[np.float32]:
+    """Map (2, 3) that turns the eye line level and shows `side_px` about a centre in WINDOW_PX."""
+    angle = np.radians(-eye_line_deg(points_K2))
+    scale = WINDOW_PX / max(side_px, 1.0)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    offset = (WINDOW_PX - 1) / 2 - turn @ centre_xy
+    return np.column_stack([turn, offset]).astype(np.float32)
