@@ -24,10 +24,10 @@ from av.video.stream import VideoStream
 from engine.clock import NS_PER_S, MediaClock
 from engine.mailbox import LatestFrame
 from engine.media import AudioChunk
+from engine.relay import running
 from engine.retry import Backoff
 from engine.rtc.capture_clock import QuickestWay
 from engine.sources.source import SOUND_RATE, Arrival, HearSound
-from engine.srt import running
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ def _opened(media: MediaInput) -> Iterator[InputContainer]:
     with ExitStack() as stack:
         origin: Any = media.address
         if media.relay:
-            origin = stack.enter_context(running(list(media.relay), is_sending=False)).stdout
+            origin = stack.enter_context(running(media.relay, is_sending=False)).stdout
         timeout = None if media.relay else (media.timeout_s, media.timeout_s)
         yield stack.enter_context(
             av.open(origin, format=media.format, options=dict(media.options), timeout=timeout)

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from engine.clock import MediaClock
 from engine.errors import BadDescriptionError
+from engine.relay import receiving_srt
 from engine.sources.ffmpeg import FfmpegSource, MediaInput
 from engine.sources.source import HearSound
-from engine.srt import receiving
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "http", "https")
 INNER_PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,srt,udp,rtp,tcp,tls,http,https,httpproxy,crypto,hls"
@@ -39,7 +39,7 @@ def open_url(url: str, clock: MediaClock, on_sound: HearSound, *, timeout_s: flo
         address=url,
         format="mpegts" if is_srt else None,
         options={} if is_srt else options,
-        relay=tuple(receiving(url)) if is_srt else (),
+        relay=receiving_srt(url) if is_srt else (),
         has_video=True,
         has_sound=True,
         timeout_s=timeout_s,

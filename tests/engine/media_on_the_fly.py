@@ -8,10 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.clock import MediaClock
+from engine.sinks.sink import AvatarFrame, CutOut
 from engine.sources.source import SOUND_RATE
 
 
@@ -69,3 +71,14 @@ def write_sound(path: Path, seconds: float, rate: int = 16_000) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def avatar_frame(
+    tick_ns: int, *, level: int = 100, capture_time_ns: int | None = None, side_px: int = 64
+) -> AvatarFrame:
+    """A grey disc of this brightness on black, transparent around it."""
+    mask = cv2.circle(np.zeros((side_px, side_px), np.uint8), (side_px // 2,) * 2, side_px // 3, 255, -1)
+    image = np.asarray(cv2.merge([np.minimum(mask, level)] * 3), np.uint8)
+    yuv420p = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+    captured_ns = tick_ns if capture_time_ns is None else capture_time_ns
+    return AvatarFrame(yuv420p, captured_ns, tick_ns, CutOut(image, np.asarray(mask, np.uint8)))
