@@ -38,9 +38,7 @@ async def watch_in_chromium(url: str, clip: Path, size_px: int, seconds: float, 
 
     Raises EngineError if there is no Chromium on this machine.
     """
-    browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser_path is None:
-        raise EngineError("no Chromium was found; install it (Debian: apt install chromium)")
+    browser_path = _browser_path()
     with tempfile.TemporaryDirectory() as folder:
         devices = write_fake_devices(Footage.load(clip, size_px), size_px, Path(folder))
         async with async_playwright() as playwright:
@@ -52,6 +50,36 @@ async def watch_in_chromium(url: str, clip: Path, size_px: int, seconds: float, 
                 return await _measured(page, url, seconds, mouth) | {"size": size_px}
             finally:
                 await browser.close()
+
+
+async def echo_in_chromium(
+    url: str, codec: str, size_px: int, seconds: float, *, warm_up_s: float, in_step: bool
+) -> dict[str, list[list[float]]]:
+    """{"pictures", "tones"}: (seconds since the start, age in milliseconds) of all that came back.
+
+    in_step: sound and picture are watched together and read where they are shown and played; else each over a
+    connection of its own, pictures as the track delivers them. Raises EngineError if there is no Chromium.
+    """
+    options = {"codec": codec, "size": size_px, "seconds": seconds, "warmUp": warm_up_s, "inStep": in_step}
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=_browser_path(), args=list(FLAGS), headless=True
+        )
+        try:
+            page = await browser.new_page()
+            page.set_default_timeout((seconds + warm_up_s) * 1000 + START_TIMEOUT_MS)
+            await page.goto(url)
+            measured: dict[str, list[list[float]]] = await page.evaluate("measure", options)
+            return measured
+        finally:
+            await browser.close()
+
+
+def _browser_path() -> str:
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    raise EngineError("no Chromium was found; install it (Debian: apt install chromium)")
 
 
 async def _measured(page: Page, url: str, seconds: float, mouth: str) -> dict[str, Any]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import av
+import cv2
 import numpy as np
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
 from engine.clock import NS_PER_S, MediaClock, Ticker
+from engine.media_files import MediaFile, pictures_at_25_fps, read_sound
 from engine.rtc.negotiation import new_connection, send_track
 from engine.rtc.receiver import make_low_latency
-from engine.sources.file import Clip
 from engine.sources.source import SOUND_RATE
 
 CAMERA_FPS = 25
@@ -39,14 +41,12 @@ class Footage:
 
     @classmethod
     def load(cls, path: Path, side_px: int) -> Footage:
-        clip = Clip(path)
+        media = MediaFile.probe(path)
         pictures = []
-        for frame in clip.pictures():
-            small = frame.reformat(width=side_px, height=side_px, format="yuv420p")
-            pictures.append(np.asarray(small.to_ndarray(), np.uint8))
-            if len(pictures) == MAX_PICTURES:
-                break
-        sound = clip.sound().between(0, len(pictures) * SOUND_RATE // CAMERA_FPS)
+        for image_HWC in islice(pictures_at_25_fps(media), MAX_PICTURES):
+            small = cv2.resize(image_HWC, (side_px, side_px), interpolation=cv2.INTER_AREA)
+            pictures.append(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2YUV_I420), np.uint8))
+        sound = read_sound(media).samples.mean(0)[: len(pictures) * SOUND_RATE // CAMERA_FPS]
         return cls(pictures, np.clip(sound * 32767, -32768, 32767).astype(np.int16))
 
     def encoded(self) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,17 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def json_line(bench: str, values: Mapping[str, Any]) -> str:
     """The last line of every benchmark."""
-    return json.dumps({"bench": bench, **values, "machine": machine(), "versions": versions()})
+    line = {"bench": bench, **values, "machine": machine(), "versions": versions()}
+    return json.dumps(_without_nan(line), allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no word for what could not be measured but null."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cpu_name() -> str:
