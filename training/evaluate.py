@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,45 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from engine.bundle import Bundle
 from engine.errors import BadMediaError, BundleError, EngineError
+from engine.puppeteer import IdentityState
 from gcavt.checkpoint import CheckpointError
+from training.datasets.render import TripleCounts, write_part
 from training.metrics.actor import Actor, opened
 from training.metrics.clips import follow_figures, play_clip, sync_figures
 from training.metrics.held_out import HeldOut
-from training.metrics.performance import evaluate_performance
+from training.metrics.performance import RenderedFilm, evaluate_performance
+from training.metrics.playing import Played
 from training.metrics.reader import FaceReader
 from training.metrics.rendered import MODES, evaluate_control, evaluate_modes
 from training.metrics.report import markdown
 from training.metrics.sheets import clips_sheet, control_sheet, identities_sheet, sound_strip
+from training.metrics.showcase import (
+    Character,
+    bank_sheet,
+    drivers_sheet,
+    read_bank,
+    three_source_sheet,
+    words_sheet,
+)
 
 SHEET_ROWS = 8
+TEST_COUNTS = TripleCounts(identities=12, references=2, triples=4)
+"""Of people rendered for a test: portraits each, and triples per portrait. The number of people is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subjects:
+    """What is measured, and on whom."""
+
+    actor: Actor
+    held_out: HeldOut
+    clips: Sequence[Path] = ()
+    bank: Sequence[Character] = ()
+    """Ready identities for the sheets; none: sheets that need some are left out."""
+    beside: tuple[str, Actor] | None = None
+    """Another model, by name, whose control and leakage are measured too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +88,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     parser.add_argument("--clips", type=Path, nargs="+", default=[], metavar="VIDEO", help="real drivers")
+    parser.add_argument(
+        "--test-seeds",
+        type=int,
+        nargs=2,
+        metavar=("FIRST", "COUNT"),
+        help="measure on COUNT people of seeds from FIRST on, whom no training has seen: they are rendered into "
+        "the folder of --data unless they are there already",
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="MODEL",
+        help="a second model, for instance of the recipe self_driven: its control and leakage stand beside",
+    )
+    parser.add_argument(
+        "--bank", type=Path, metavar="DIR", help="identities for the sheets (default: the bundle's own)"
+    )
+    parser.add_argument(
+        "--sheets-only",
+        action="store_true",
+        help="measure nothing; draw the bank's sheets: bank.png, sources.png, words.png, and with --clips "
+        "drivers.png",
+    )
     parser.add_argument("--backend", help="for a bundle (default: openvino)")
     for name, kind in (("frames", int), ("control", int), ("seconds", float), ("people", int)):
         parser.add_argument(f"--{name}", type=kind, help=f"default: {getattr(Settings, name)}")
@@ -72,6 +122,10 @@ def run(args: argparse.Namespace) -> int:
     missing = [str(clip) for clip in args.clips if not clip.is_file()]
     if missing:
         raise BadMediaError(f"{missing[0]} does not exist")
+    if args.test_seeds:
+        first, count = args.test_seeds
+        render_test_people(args.data, first, count)
+        settings = replace(settings, people=count)
     try:
         held_out = HeldOut(args.data, settings.people)
     except FileNotFoundError as error:
@@ -79,13 +133,52 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)
     try:
-        with opened(args.model, backend=args.backend) as actor:
-            for figures in evaluate(actor, held_out, args.clips, settings, args.out):
+        with ExitStack() as stack:
+            subjects = _subjects(args, held_out, stack)
+            if args.sheets_only:
+                draw_showcase(subjects, settings, args.out)
+                return 0
+            for figures in evaluate(subjects, settings, args.out):
                 report = _write(args.out, {"model": args.model, **figures})
     except CheckpointError as error:
         raise BundleError(str(error)) from error
     tqdm.write(report)
     return 0
+
+
+def _subjects(args: argparse.Namespace, held_out: HeldOut, stack: ExitStack) -> Subjects:
+    actor = stack.enter_context(opened(args.model, backend=args.backend))
+    beside = stack.enter_context(opened(args.beside, backend=args.backend)) if args.beside else None
+    folder = args.bank or own_bank(args.model)
+    if args.sheets_only and folder is None:
+        raise BadMediaError(f"{args.model} has no identities of its own: name some with --bank DIR")
+    return Subjects(
+        actor=actor,
+        held_out=held_out,
+        clips=args.clips,
+        bank=read_bank(actor, folder) if folder else (),
+        beside=(args.beside, beside) if beside else None,
+    )
+
+
+def own_bank(model: str) -> Path | None:
+    """The identities that come with a bundle; None for a checkpoint."""
+    if model.endswith(".safetensors"):
+        return None
+    folder = Bundle.open(model).directory / "identities"
+    return folder if any(folder.glob("*/identity.json")) else None
+
+
+def render_test_people(folder: Path, first_seed: int, count: int) -> None:
+    """Render people of these seeds into `folder`; finished ones stay.
+
+    Raises BadMediaError if the folder holds other people.
+    """
+    seeds = list(range(first_seed, first_seed + count))
+    for done in folder.glob("part_*/done.json"):
+        if json.loads(done.read_text())["seeds"] != seeds:
+            raise BadMediaError(f"{folder} holds other people than seeds {first_seed} to {seeds[-1]}")
+    write_part(folder / "part_00", seeds, TEST_COUNTS, show_progress=True)
 
 
 def _write(out: Path, figures: dict[str, Any]) -> str:
@@ -104,13 +197,12 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(**chosen)
 
 
-def evaluate(
-    actor: Actor, held_out: HeldOut, clips: Sequence[Path], settings: Settings, out: Path
-) -> Iterator[dict[str, Any]]:
+def evaluate(subjects: Subjects, settings: Settings, out: Path) -> Iterator[dict[str, Any]]:
     """All figures so far, after each part; contact sheets go to `out`."""
+    actor, held_out = subjects.actor, subjects.held_out
     people = ", ".join(map(str, held_out.identities))
     figures: dict[str, Any] = {
-        "facts": {"inference": actor.provider, "people held out": people, "clips": len(clips)},
+        "facts": {"inference": actor.provider, "people held out": people, "clips": len(subjects.clips)},
         "settings": {**asdict(settings), "people": len(held_out.identities)},
     }
     with FaceReader() as reader:
@@ -118,21 +210,45 @@ def evaluate(
         _write_png(out / "identities.png", identities_sheet(rows[:SHEET_ROWS]))
         yield figures
         figures["control"] = evaluate_control(actor, held_out, reader, settings.control)
+        if subjects.beside:
+            name, other = subjects.beside
+            control = evaluate_control(other, held_out, reader, settings.control, ways=("encoders",))
+            figures["beside"] = {"model": name, "control": control}
     _write_png(out / "control.png", control_sheet(actor, held_out))
     yield figures
     film = evaluate_performance(actor, held_out, settings.seconds)
     _write_png(out / "sound.png", sound_strip(film))
     figures["performance"] = film.figures
     yield figures
-    if clips:
-        yield figures | _clip_figures(actor, held_out, clips, out)
+    played = [play_clip(actor, _stand_in(subjects), clip) for clip in tqdm(subjects.clips, desc="clips")]
+    if played:
+        _write_png(out / "clips.png", clips_sheet(played))
+        yield figures | {"follow": follow_figures(played), "sync": sync_figures(played)}
+    if subjects.bank:
+        _draw_bank(subjects, film, played, out)
 
 
-def _clip_figures(actor: Actor, held_out: HeldOut, clips: Sequence[Path], out: Path) -> dict[str, Any]:
-    identity = held_out.state(actor, held_out.sample(1, seed=2)[0])
-    played = [play_clip(actor, identity, clip) for clip in tqdm(clips, desc="clips")]
-    _write_png(out / "clips.png", clips_sheet(played))
-    return {"follow": follow_figures(played), "sync": sync_figures(played)}
+def draw_showcase(subjects: Subjects, settings: Settings, out: Path) -> None:
+    """The sheets of the bank alone."""
+    film = evaluate_performance(subjects.actor, subjects.held_out, settings.seconds)
+    played = [
+        play_clip(subjects.actor, _stand_in(subjects), clip) for clip in tqdm(subjects.clips, desc="clips")
+    ]
+    _draw_bank(subjects, film, played, out)
+
+
+def _stand_in(subjects: Subjects) -> IdentityState:
+    """The held-out person whom real drivers drive for the figures."""
+    return subjects.held_out.state(subjects.actor, subjects.held_out.sample(1, seed=2)[0])
+
+
+def _draw_bank(subjects: Subjects, film: RenderedFilm, played: Sequence[Played], out: Path) -> None:
+    actor, bank = subjects.actor, subjects.bank
+    _write_png(out / "bank.png", bank_sheet(actor, bank))
+    _write_png(out / "sources.png", three_source_sheet(actor, subjects.held_out, bank))
+    _write_png(out / "words.png", words_sheet(actor, bank[0], film))
+    if played:
+        _write_png(out / "drivers.png", drivers_sheet(actor, bank, played))
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:

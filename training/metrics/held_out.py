@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from training.datasets.placement import normal_pose, rendered_pose
 from training.datasets.triples import Triples
 from training.metrics.actor import Actor, Image, Points
 from training.metrics.pictures import Mask
+from training.metrics.reader import FaceReader
 from training.objectives.edit_repose import HELD_OUT_IDENTITIES
 from training.objectives.encoders import over_background, random_background
 from training.objectives.image_losses import box_mask, eye_boxes, mouth_boxes
@@ -81,6 +82,13 @@ class Shown:
     def eyes(self) -> Mask:
         """Box about brows and eyes, 4 px wider."""
         return _box(eye_boxes(self.landmarks_68[None] + np.float32(0.5)))
+
+
+class DrivingFrame(NamedTuple):
+    """What an encoder is given of one moment."""
+
+    image: Image
+    landmarks_68: Points
 
 
 def _box(box_14: NDArray[np.floating]) -> Mask:
@@ -147,10 +155,13 @@ class HeldOut:
             landmarks_68=np.asarray(self.triples.triple("landmarks", at)[0], np.float32) - np.float32(0.5),
         )
 
-    def driving_frame(self, index: int, rng: np.random.Generator) -> Image:
-        """The stored target over a random background, as encoders meet it."""
+    def driving_frame(self, index: int, rng: np.random.Generator, reader: FaceReader) -> DrivingFrame:
+        """The stored target over a random background, as encoders meet it, with the landmarks that the face
+        tracker reads there; the true ones where it finds no face."""
         shown = self.shown(index)
-        return over_background(shown.image, shown.alpha, random_background(rng))
+        image = over_background(shown.image, shown.alpha, random_background(rng))
+        face = reader.read(image)
+        return DrivingFrame(image, shown.landmarks_68 if face is None else face.landmarks_68)
 
     def render(self, identity: int, acting: Acting) -> Shown:
         """Somebody's exact picture of a performance."""
@@ -172,8 +183,12 @@ class HeldOut:
         row = self.triples.reference_of[[index]]
         return cast(Image, self.triples.reference("reference_image", row)[0])
 
-    def state(self, actor: Actor, index: int) -> IdentityState:
-        """The identity of a triple as the model holds it, from its reference portraits."""
+    def state(self, actor: Actor, index: int, reader: FaceReader | None = None) -> IdentityState:
+        """The identity of a triple as the model holds it, from its reference portraits.
+
+        With a reader the primary portrait's pose is what the pose encoder reads there, as for a user's photo;
+        without, it is exact, as for the identities that come with the model.
+        """
         row = self.triples.reference_of[[index]]
         images = [
             cast(Image, self.triples.reference(key, row)[0])
@@ -182,4 +197,7 @@ class HeldOut:
         origin = np.asarray(self.triples.reference("reference_origin", row)[0], np.int64)
         place = self.triples.place(self.triples.identity_of_reference[row])[0]
         raw_pose = np.asarray(self.triples.reference("reference_pose", row)[0], np.float32)
-        return actor.identity(f"reference_{row[0]}", images, normal_pose(raw_pose, place), origin)
+        pose = normal_pose(raw_pose, place)
+        if reader is not None and (face := reader.read(images[0])) is not None:
+            pose = code_space.pose_from_code(actor.codes(images[0], face.landmarks_68).pose_code)
+        return actor.identity(f"reference_{row[0]}", images, pose, origin)

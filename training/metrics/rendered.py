@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,19 @@ from training.metrics.reader import FaceReader, factor_readings, landmark_error_
 
 MODES = {
     "exact": "codes of the target's exact parameters",
-    "self": "the target frame, over a random background, drives through the encoders",
+    "self": "the target frame, over a random background, drives through tracker and encoders; the portrait's "
+    "pose is read by the same encoder, as for a user's photo",
     "pose only": "as self, but only the pose is read by its encoder; the other two codes are exact",
     "expression only": "likewise for the expression",
     "mouth only": "likewise for the mouth",
     "cross": "three other people drive pose, expression and mouth; target: an exact render of the mixture",
 }
+POSE_READ = ("self", "pose only")
+"""Modes in which the portrait's pose is read; in the others it is exact."""
 Figures = dict[str, float]
+Way = Literal["exact", "encoders"]
+"""Codes of exact parameters, or as the encoders read them."""
+WAYS: tuple[Way, ...] = ("exact", "encoders")
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,12 @@ def evaluate_modes(
         target = held_out.shown(index)
         read_target = reader.read(target.image)
         exact = held_out.acting(index).codes
-        for mode, codes in _self_driven(actor, held_out, index, exact, rng).items():
-            picture = actor.draw(state, codes)
+        read_state = held_out.state(actor, index, reader)
+        for mode, codes in _self_driven(actor, held_out, index, exact, rng, reader).items():
+            picture = actor.draw(read_state if mode in POSE_READ else state, codes)
             figures[mode].append(_figures(picture, target, reader.read(picture), read_target))
             row.pictures.update({f"{mode} target": target.image, mode: picture})
-        codes, target = _cross_driven(actor, held_out, index, number, rng)
+        codes, target = _cross_driven(actor, held_out, index, number, rng, reader)
         picture = actor.draw(state, codes)
         figures["cross"].append(_figures(picture, target, reader.read(picture), reader.read(target.image)))
         row.pictures.update({"cross target": target.image, "cross": picture})
@@ -65,23 +72,28 @@ def evaluate_modes(
 
 
 def _self_driven(
-    actor: Actor, held_out: HeldOut, index: int, exact: DrivingCodes, rng: np.random.Generator
+    actor: Actor,
+    held_out: HeldOut,
+    index: int,
+    exact: DrivingCodes,
+    rng: np.random.Generator,
+    reader: FaceReader,
 ) -> dict[str, DrivingCodes]:
     """The codes of all modes whose target is the triple's own."""
-    read = actor.codes(held_out.driving_frame(index, rng), held_out.shown(index).landmarks_68)
+    read = actor.codes(*held_out.driving_frame(index, rng, reader))
     only = {f"{d} only": exact._replace(**{CODE_OF[d]: getattr(read, CODE_OF[d])}) for d in DRIVERS}
     return {"exact": exact, "self": read, **only}
 
 
 def _cross_driven(
-    actor: Actor, held_out: HeldOut, index: int, number: int, rng: np.random.Generator
+    actor: Actor, held_out: HeldOut, index: int, number: int, rng: np.random.Generator, reader: FaceReader
 ) -> tuple[DrivingCodes, Shown]:
     """The codes of three other people's frames, and the exact render of the mixture."""
     acting = held_out.acting(index)
     codes = {}
     for step, driver in enumerate(DRIVERS):
         (other,) = held_out.of_another(index, 1 + number + 3 * step, rng)
-        seen = actor.codes(held_out.driving_frame(other, rng), held_out.shown(other).landmarks_68)
+        seen = actor.codes(*held_out.driving_frame(other, rng, reader))
         codes[CODE_OF[driver]] = getattr(seen, CODE_OF[driver])
         acting = acting.driven_by(held_out.acting(other), {driver})
     return DrivingCodes(**codes), held_out.render(held_out.identity_of(index), acting)
@@ -120,28 +132,28 @@ class _Tally:
     )
 
 
-def evaluate_control(actor: Actor, held_out: HeldOut, reader: FaceReader, count: int) -> dict[str, Any]:
+def evaluate_control(
+    actor: Actor, held_out: HeldOut, reader: FaceReader, count: int, ways: Sequence[Way] = WAYS
+) -> dict[str, Any]:
     """Response of every driver, and leakage from every driver to the other two factors.
 
     Per sample, somebody is driven by picture A of another person, then one driver at a time goes to picture
     B of that person. Both pictures differ in everything, so what should not pass has every chance to. Once
-    with exact codes (the generator alone) and once through the encoders.
+    with exact codes (the generator alone) and once through the encoders, or only one of these `ways`.
     """
     rng = np.random.default_rng(7)
-    tallies = {"exact": _Tally(), "encoders": _Tally()}
+    tallies = {way: _Tally() for way in ways}
     for number, index in enumerate(tqdm(held_out.sample(count, seed=1), desc="control and leakage")):
         before, after = held_out.of_another(index, 1 + number, rng, 2)
-        codes = {
+        codes: dict[Way, tuple[DrivingCodes, ...]] = {
             "exact": tuple(held_out.acting(i).codes for i in (before, after)),
-            "encoders": tuple(
-                actor.codes(held_out.driving_frame(i, rng), held_out.shown(i).landmarks_68)
-                for i in (before, after)
-            ),
+            "encoders": tuple(actor.codes(*held_out.driving_frame(i, rng, reader)) for i in (before, after)),
         }
         renders = _renders(held_out, index, before, after)
         readings = {drivers: reader.read(render.image) for drivers, render in renders.items()}
         state = held_out.state(actor, index)
-        for way, (a, b) in codes.items():
+        for way in ways:
+            a, b = codes[way]
             pictures = {frozenset[Driver](): actor.draw(state, a)}
             for driver in DRIVERS:
                 changed = a._replace(**{CODE_OF[driver]: getattr(b, CODE_OF[driver])})

@@ -16,6 +16,7 @@ from training.metrics.clips import grid_sentence
 from training.metrics.held_out import DRIVERS, Driver, HeldOut
 from training.metrics.performance import RenderedFilm
 from training.metrics.playing import Played
+from training.metrics.reader import FaceReader
 from training.metrics.rendered import SheetRow
 
 _LABEL_PX = 18
@@ -60,23 +61,20 @@ def identities_sheet(rows: Sequence[SheetRow]) -> Image:
     return grid(pictures, [[label for _, label in shown]] * len(rows))
 
 
-def control_sheet(actor: Actor, held_out: HeldOut) -> Image:
+def control_sheet(actor: Actor, held_out: HeldOut, reader: FaceReader) -> Image:
     """One factor varies per pair of rows: the drivers above, the avatar below, as in the paper's Figure 4."""
     rng = np.random.default_rng(5)
     index = held_out.sample(3, seed=4)[-1]
     state = held_out.state(actor, index)
     base = held_out.of_another(index, 1, rng)[0]
-    still = actor.codes(held_out.driving_frame(base, rng), held_out.shown(base).landmarks_68)
+    still = actor.codes(*held_out.driving_frame(base, rng, reader))
     rows: list[list[Image]] = []
     labels: list[list[str]] = []
     for step, driver in enumerate(DRIVERS):
         others = _different(held_out, index, step + 1, rng, driver)
-        frames = [held_out.driving_frame(i, rng) for i in others]
-        codes = [
-            actor.codes(frame, held_out.shown(i).landmarks_68)
-            for frame, i in zip(frames, others, strict=True)
-        ]
-        rows.append([held_out.shown(base).image, *frames])
+        frames = [held_out.driving_frame(i, rng, reader) for i in others]
+        codes = [actor.codes(*frame) for frame in frames]
+        rows.append([held_out.shown(base).image, *(frame.image for frame in frames)])
         labels.append(["holds the other two", *[f"drives {driver}"] * len(frames)])
         rows.append([held_out.reference(index), *(actor.draw(state, _with(still, c, driver)) for c in codes)])
         labels.append(["reference", *[f"avatar, {driver} varies"] * len(frames)])
