@@ -26,15 +26,16 @@ class PoseEncoder(nn.Module):
         self.is_normalised = config.pose.normalise
         self.correction: nn.Sequential | None = None
         if config.pose.reads_landmarks:
+            last = nn.Linear(128, config.pose_dim)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
             self.correction = nn.Sequential(
                 nn.Linear(config.pose_dim + LANDMARK_NUMBERS, 256),
                 nn.SiLU(),
                 nn.Linear(256, 128),
                 nn.SiLU(),
-                nn.Linear(128, config.pose_dim),
+                last,
             )
-            nn.init.zeros_(self.correction[-1].weight)
-            nn.init.zeros_(self.correction[-1].bias)
 
     def forward(self, pose_image: Tensor, pose_landmarks: Tensor | None = None) -> Tensor:
         """Pose images (B, 3, P, P), RGB in [0, 1], to pose codes (B, pose_dim).

@@ -18,6 +18,8 @@ recipes, in the order the shipped model was made:
   joint                       both together, from --init EDITOR --init REPOSER
   pose_encoder, expression_encoder, content_encoder, audio_encoder
                               each encoder regressed to exact codes, independent of the generator
+  pose_correction             what tracked landmarks add, from --init POSE_ENCODER; read them first with
+                              python -m training.prepare.track
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
   gan                         weak discriminators on mouth and eyes, last, from --init the run before

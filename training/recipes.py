@@ -15,6 +15,7 @@ Objective = Literal[
     "distil",
     "sync",
     "pose",
+    "pose_correction",
     "expression",
     "content",
     "audio",
@@ -167,6 +168,20 @@ def pose_encoder() -> TrainConfig:
     )
 
 
+def pose_correction() -> TrainConfig:
+    """What the tracked landmarks add to the pose encoder's image; from --init POSE_ENCODER."""
+    return replace(
+        pose_encoder(),
+        name="pose_correction",
+        objective="pose_correction",
+        steps=4000,
+        batch_size=256,
+        learning_rate=4e-3,
+        warmup_steps=400,
+        hold_share=0.0,
+    )
+
+
 def expression_encoder() -> TrainConfig:
     return replace(pose_encoder(), name="expression_encoder", objective="expression", steps=3000)
 
@@ -184,6 +199,7 @@ RECIPES = {
     for recipe in (
         sync,
         pose_encoder,
+        pose_correction,
         expression_encoder,
         content_encoder,
         audio_encoder,

@@ -67,17 +67,18 @@ class RealFrames:
     def __len__(self) -> int:
         return len(self._arrays["crop"])
 
-    def draw(self, rng: np.random.Generator) -> RealFrame:
-        """A random frame, mirrored every other time, turned, scaled and shifted."""
-        return self._varied(int(rng.integers(len(self))), rng)
+    def clip_of(self, row: int) -> int:
+        """Which clip a frame is of."""
+        return int(self._clip[row])
 
     def draw_pair(self, rng: np.random.Generator) -> tuple[RealFrame, RealFrame]:
         """Two frames of one clip, each varied on its own."""
         first = int(rng.integers(len(self)))
         second = int(rng.choice(np.flatnonzero(self._clip == self._clip[first])))
-        return self._varied(first, rng), self._varied(second, rng)
+        return self.frame(first, rng), self.frame(second, rng)
 
-    def _varied(self, row: int, rng: np.random.Generator) -> RealFrame:
+    def frame(self, row: int, rng: np.random.Generator) -> RealFrame:
+        """Frame number `row`, mirrored every other time, turned, scaled and shifted."""
         frame = RealFrame(
             *(self._arrays[k][row] for k in ("crop", "landmarks", "pose", "expression", "mouth"))
         )

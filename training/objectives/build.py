@@ -55,11 +55,14 @@ def build_objective(
 
         return SyncStage(config, data)
     triples = Triples(data)
-    if config.objective in ("pose", "expression", "content"):
+    if config.objective in ("pose", "pose_correction", "expression", "content"):
         from training.datasets.real_frames import RealFrames
         from training.objectives.encoders import ImageEncoderStage
+        from training.objectives.pose_correction import PoseCorrectionStage
 
         real_frames = RealFrames(real) if real else None
+        if config.objective == "pose_correction":
+            return PoseCorrectionStage(triples, config, model_config, real_frames)
         return ImageEncoderStage(triples, config, model_config, config.objective, real_frames)
     if config.objective == "distil":
         from training.objectives.distil import DistilStage

@@ -132,7 +132,7 @@ class ImageEncoderStage:
     def _landmarks(
         self, index: NDArray[np.integer], rng: np.random.Generator, tracked_share: float
     ) -> NDArray[np.float32]:
-        """(B, 68, 2) in pixels whose centres are whole numbers: the face tracker's reading where there is one,
+        """(B, 68, 2), pixel centres at whole numbers: the face tracker's reading where there is one,
         as often as asked for; else the truth."""
         true = np.asarray(self.triples.triple("landmarks", index), np.float32) - np.float32(0.5)
         tracked = self.triples.tracked_landmarks(index)
