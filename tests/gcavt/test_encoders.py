@@ -13,6 +13,7 @@ from gcavt.config import GcavtConfig, ResNetSEEncoderConfig
 from gcavt.content_encoder import ContentEncoder
 from gcavt.identity_encoder import IdentityEncoder
 from gcavt.model import Gcavt
+from gcavt.pose_encoder import PoseEncoder
 
 PAPER = GcavtConfig.paper()
 TINY = GcavtConfig.tiny()
@@ -53,6 +54,15 @@ def test_encoders_of_the_paper_return_codes_of_its_widths(paper_model: Gcavt) ->
     }
     for encoder, (shape, width) in shapes.items():
         assert paper_model.get_submodule(encoder)(torch.empty(2, *shape, device="meta")).shape == (2, width)
+
+
+def test_a_pose_encoder_that_reads_landmarks_starts_from_its_image_and_refuses_to_do_without() -> None:
+    torch.manual_seed(0)
+    encoder = PoseEncoder(GcavtConfig.lite()).eval()
+    image, landmarks = torch.rand(2, 3, 128, 128), torch.rand(2, 136)
+    torch.testing.assert_close(encoder(image, landmarks), encoder.backbone(image))
+    with pytest.raises(ValueError, match="pose_landmarks"):
+        encoder(image)
 
 
 def test_lite_encoders_take_smaller_pictures_and_have_a_tenth_of_the_size() -> None:

@@ -171,6 +171,15 @@ def test_pose_input_hides_the_organs_and_keeps_the_rest() -> None:
     np.testing.assert_array_equal(pose[kept], crop[kept])
 
 
+def test_pose_landmarks_count_from_the_crops_centre_in_quarters_of_its_side() -> None:
+    landmarks = np.full((68, 2), 127.5, np.float32)
+    landmarks[3] = (127.5 + 64, 127.5 - 32)
+    numbers = pre.pose_landmarks(landmarks)
+    assert numbers.shape == (136,) and numbers.dtype == np.float32
+    assert numbers[6:8].tolist() == [1.0, -0.5]
+    assert not np.delete(numbers, [6, 7]).any()
+
+
 def test_pose_mask_does_not_tell_how_far_the_mouth_is_open() -> None:
     crop, closed = noise_image(256, 256), face_68()
     open_mouth = closed.copy()

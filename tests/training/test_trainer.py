@@ -10,7 +10,7 @@ import torch
 from gcavt.checkpoint import read_checkpoint
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from training.assemble import assemble
-from training.datasets.triples import NO_DEPTH, Triples, create_part, finish_part
+from training.datasets.triples import NO_DEPTH, TRACKED, Triples, create_part, finish_part
 from training.objectives.build import build_objective
 from training.objectives.edit_repose import HELD_OUT_IDENTITIES
 from training.recipes import RECIPES, TrainConfig
@@ -42,9 +42,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arrays in (part.references["reference_landmarks"], part.triples["landmarks"]):
         arrays[:] = rng.uniform(90, 170, (IDENTITIES, 68, 2))
     part.triples["depth"][:, :20] = NO_DEPTH
-    finish_part(
-        folder / "part_00", part, {"seeds": list(range(IDENTITIES)), "places": [[0, 0, 0]] * IDENTITIES}
-    )
+    info = {"seeds": list(range(IDENTITIES)), "places": [[0, 0, 0]] * IDENTITIES}
+    finish_part(folder / "part_00", part, info)
+    np.save(folder / "part_00" / TRACKED, part.triples["landmarks"] + rng.normal(0, 1, (IDENTITIES, 68, 2)))
     return folder
 
 
@@ -63,7 +63,9 @@ def test_held_out_identities_are_never_drawn(data: Path) -> None:
     assert len(np.unique(triples.identity[held_out])) == HELD_OUT_IDENTITIES
 
 
-@pytest.mark.parametrize("recipe", ["editor", "reposer", "joint", "pose_encoder", "content_encoder"])
+@pytest.mark.parametrize(
+    "recipe", ["editor", "reposer", "joint", "pose_encoder", "pose_correction", "content_encoder"]
+)
 def test_each_image_recipe_trains_and_moves_only_its_own_parts(
     recipe: str, data: Path, tmp_path: Path
 ) -> None:
