@@ -40,7 +40,7 @@ from training.metrics.showcase import (
 
 SHEET_ROWS = 8
 TEST_COUNTS = TripleCounts(identities=12, references=2, triples=4)
-"""Of people rendered for a test: portraits each, and triples per portrait. The number of people is asked for."""
+"""Of people rendered for a test: portraits each, triples per portrait. How many people is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=2,
         metavar=("FIRST", "COUNT"),
-        help="measure on COUNT people of seeds from FIRST on, whom no training has seen: they are rendered into "
-        "the folder of --data unless they are there already",
+        help="measure on COUNT people of seeds from FIRST on, whom no training has seen: they are rendered "
+        "into the folder of --data unless they are there already",
     )
     parser.add_argument(
         "--beside",
@@ -214,7 +214,7 @@ def evaluate(subjects: Subjects, settings: Settings, out: Path) -> Iterator[dict
             name, other = subjects.beside
             control = evaluate_control(other, held_out, reader, settings.control, ways=("encoders",))
             figures["beside"] = {"model": name, "control": control}
-    _write_png(out / "control.png", control_sheet(actor, held_out))
+        _write_png(out / "control.png", control_sheet(actor, held_out, reader))
     yield figures
     film = evaluate_performance(actor, held_out, settings.seconds)
     _write_png(out / "sound.png", sound_strip(film))
@@ -245,7 +245,8 @@ def _stand_in(subjects: Subjects) -> IdentityState:
 def _draw_bank(subjects: Subjects, film: RenderedFilm, played: Sequence[Played], out: Path) -> None:
     actor, bank = subjects.actor, subjects.bank
     _write_png(out / "bank.png", bank_sheet(actor, bank))
-    _write_png(out / "sources.png", three_source_sheet(actor, subjects.held_out, bank))
+    with FaceReader() as reader:
+        _write_png(out / "sources.png", three_source_sheet(actor, subjects.held_out, bank, reader))
     _write_png(out / "words.png", words_sheet(actor, bank[0], film))
     if played:
         _write_png(out / "drivers.png", drivers_sheet(actor, bank, played))

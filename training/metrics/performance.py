@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,12 @@ from training.synthetic.motion import join_speech, perform_speech
 from training.synthetic.performance import VISEME_NAMES
 from training.synthetic.renderer import Renderer
 from training.synthetic.speech import Voice, speak
+from training.synthetic.visemes import TimedSymbol
 
-WORDS = "Hello and welcome we are happy to show you our open mouths today".split()
+SENTENCE = "Hello, and welcome! We are happy to show you our open mouths today."
 VOICE = Voice(name="en-us+f5", rate_wpm=150)
 """A voice kept out of the audio encoder's training."""
-_GAP_S = 0.08
+_PAUSE_S = 0.3
 _FURTHER = -2.0
 """Head units by which the driver sits back, so that the face crop finds room around the face."""
 _DRIVER_PX = 384
@@ -53,10 +55,9 @@ def evaluate_performance(actor: Actor, held_out: HeldOut, seconds: float) -> Ren
     """
     index = held_out.sample(1, seed=2)[0]
     avatar, driver = held_out.identities[0], held_out.identities[1]
-    parts = [speak(word, VOICE) for word in WORDS]
-    gaps_s = [0.3] + [_GAP_S] * (len(parts) - 1)
     count = round(seconds * VIDEO_FPS)
-    performance = perform_speech(np.random.default_rng(11), join_speech(parts, gaps_s), count)
+    speech = join_speech([speak(SENTENCE, VOICE)], [_PAUSE_S])
+    performance = perform_speech(np.random.default_rng(11), speech, count)
     actings = [
         Acting(pose=pose, expression=expression, mouth=mouth)
         for pose, expression, mouth in zip(
@@ -71,7 +72,7 @@ def evaluate_performance(actor: Actor, held_out: HeldOut, seconds: float) -> Ren
     return RenderedFilm(
         played=played,
         exact_THWC=np.stack(exact),
-        words=_word_of_frame([part.duration_s for part in parts], gaps_s, count),
+        words=word_of_frame(speech.words, count),
         visemes=[VISEME_NAMES[int(np.argmax(row))] for row in performance.visemes_T15],
         figures={
             "flicker": _flicker_figures(actor, state, played, np.stack(exact), frames[0]),
@@ -118,12 +119,10 @@ def _flicker_figures(
     }
 
 
-def _word_of_frame(durations_s: list[float], gaps_s: list[float], count: int) -> list[str]:
+def word_of_frame(words: Sequence[TimedSymbol], count: int) -> list[str]:
+    """What is being said in each of `count` frames; empty in pauses."""
     labels = [""] * count
-    time_s = 0.0
-    for word, gap_s, duration_s in zip(WORDS, gaps_s, durations_s, strict=True):
-        begin, end = time_s + gap_s, time_s + gap_s + duration_s
-        for frame in range(round(begin * VIDEO_FPS), min(round(end * VIDEO_FPS), count)):
+    for word, start_s, end_s in words:
+        for frame in range(round(start_s * VIDEO_FPS), min(round(end_s * VIDEO_FPS), count)):
             labels[frame] = word
-        time_s = end
     return labels

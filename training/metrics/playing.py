@@ -62,7 +62,11 @@ class Played:
     name: str
     driver_frames: Sequence[Image]
     driver: Watched
+    codes: Sequence[DrivingCodes]
+    """What drives `by_video`, frame by frame."""
     by_video: Take
+    spoken: Sequence[DrivingCodes]
+    """What drives `by_sound`; empty for a silent film."""
     by_sound: Take | None
     """Pose and expression by video, the mouth by sound alone; None for a silent film."""
     sync_curves: dict[str, NDArray[np.float64]]
@@ -86,7 +90,14 @@ def play(
     by_video = take(actor, identity, name, codes)
     if sound_16k is None:
         return Played(
-            name=name, driver_frames=shown, driver=driver, by_video=by_video, by_sound=None, sync_curves={}
+            name=name,
+            driver_frames=shown,
+            driver=driver,
+            codes=codes,
+            by_video=by_video,
+            spoken=(),
+            by_sound=None,
+            sync_curves={},
         )
     heard = hear(actor, sound_16k, len(codes))
     spoken = [code._replace(content_code=mouth) for code, mouth in zip(codes, heard, strict=True)]
@@ -103,7 +114,9 @@ def play(
         name=name,
         driver_frames=shown,
         driver=driver,
+        codes=codes,
         by_video=by_video,
+        spoken=spoken,
         by_sound=by_sound,
         sync_curves=curves,
     )

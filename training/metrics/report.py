@@ -64,7 +64,13 @@ def markdown(figures: Mapping[str, Any]) -> str:
         parts += ["## Nearness", _RENDERED.format(**figures["settings"]), _rendered(figures["rendered"])]
     if "control" in figures:
         parts += ["## Control and leakage", _CONTROL.format(**figures["settings"])]
-        parts += [_control(way, values) for way, values in figures["control"].items()]
+        parts += [_control(f"Codes: {way}", values) for way, values in figures["control"].items()]
+    if "beside" in figures:
+        other = figures["beside"]
+        parts += [
+            _control(f"Codes of {other['model']}: {way}", values) for way, values in other["control"].items()
+        ]
+        parts += [_beside(figures["control"]["encoders"], other)]
     if "performance" in figures:
         parts += ["## A rendered film", _FILM.format(**figures["settings"])]
         parts += [_flat(figures["performance"]["flicker"]), _SYNC, _sync(figures["performance"]["sync"])]
@@ -113,11 +119,25 @@ def _rendered(modes: Mapping[str, Mapping[str, float]]) -> str:
     return "\n\n".join((table(["codes", *names.values()], rows), explained, costs))
 
 
-def _control(way: str, values: Mapping[str, Any]) -> str:
+def _beside(ours: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Both models' responses and leakage through the encoders, a row for each driver."""
+    theirs = other["control"]["encoders"]
+    rows: list[list[object]] = []
+    for title, values in (("this model", ours), (other["model"], theirs)):
+        for driver in DRIVERS:
+            response = values["response"][driver]
+            leaks = values["leakage_pictures"][driver]
+            cells = [leaks.get(factor) for factor in DRIVERS]
+            rows.append([f"{title}, {driver} driven", response["response"], response["cosine"], *cells])
+    headings = ["through the encoders", "response", "cosine", *(f"leakage to {d}" for d in DRIVERS)]
+    return "### Side by side\n\n" + table(headings, rows)
+
+
+def _control(title: str, values: Mapping[str, Any]) -> str:
     response = values["response"]
     columns = ("response", "cosine", "size", "response_read", "samples")
     headings = ["driver", "response", "cosine", "size", "response, read", "samples"]
-    parts = [f"### Codes: {way}", table(headings, [[d, *(response[d][c] for c in columns)] for d in DRIVERS])]
+    parts = [f"### {title}", table(headings, [[d, *(response[d][c] for c in columns)] for d in DRIVERS])]
     for key, title in (
         ("leakage_pictures", "leakage by pictures"),
         ("leakage_pictures_signed", "signed"),
