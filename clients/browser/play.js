@@ -2,11 +2,14 @@
 
 import { Link } from "./link.js";
 
-/** A link that plays the avatar's picture and sound, as one stream, in `video`. */
-export function watchLink(session, video, onState) {
+/**
+ * A link that plays the avatar's picture and sound, as one stream, in `video`. With the layout "colour-alpha"
+ * the picture is twice as wide: the avatar's colours left, its mask right.
+ */
+export function watchLink(session, video, onState, layout = "") {
   return new Link({
     session,
-    url: `${session.url}/watch`,
+    url: `${session.url}/watch${layout && `?layout=${layout}`}`,
     prepare(connection) {
       connection.addTransceiver("video", { direction: "recvonly" });
       connection.addTransceiver("audio", { direction: "recvonly" });

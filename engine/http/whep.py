@@ -11,6 +11,7 @@ from engine.http.peers import created, endpoint_routes, peer_routes, sdp_offer, 
 from engine.http.service import SERVICE, SESSION
 from engine.rtc.negotiation import answer, new_connection, read_offer
 from engine.sessions import Peer, Session
+from engine.sinks.beside_mask import BesideMaskSink
 from engine.sinks.webrtc import WebRtcSink
 
 WATCH = "/sessions/{id}/watch"
@@ -21,7 +22,10 @@ async def watch(request: web.Request) -> web.Response:
 
 
 async def take_viewer(request: web.Request, session: Session) -> web.Response:
-    """Answer an offer to watch, and send the performance there from now on."""
+    """Answer an offer to watch, and send the performance there from now on.
+
+    With ?layout=colour-alpha the picture is twice as wide: the avatar on black, and its mask.
+    """
     service = request.app[SERVICE]
     performance = session.performance
     offer = await sdp_offer(request)
@@ -34,8 +38,9 @@ async def take_viewer(request: web.Request, session: Session) -> web.Response:
     except EngineError:
         await sink.close()
         raise
-    performance.watch(sink)
-    peer = Peer.of_offer(connection, offer, partial(performance.unwatch, sink), service.clock.now_ns())
+    watching = BesideMaskSink(sink) if request.query.get("layout") == "colour-alpha" else sink
+    performance.watch(watching)
+    peer = Peer.of_offer(connection, offer, partial(performance.unwatch, watching), service.clock.now_ns())
     return created(sdp, peer, f"/sessions/{session.id}/watch/{session.add_peer(peer)}", servers)
 
 
