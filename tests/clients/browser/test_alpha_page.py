@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,12 +29,7 @@ from engine.sinks.webrtc import WebRtcSink
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIDE_PX = 256
-READ_CANVAS = """() => {
-  const canvas = document.getElementById("avatar");
-  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
-  copy.drawImage(canvas, 0, 0);
-  return [canvas.width, ...copy.getImageData(0, 0, canvas.width, canvas.height).data];
-}"""
+READ_CANVAS = """document.getElementById("avatar").toDataURL("image/png")"""
 
 pytestmark = [
     pytest.mark.browser,
@@ -68,11 +64,12 @@ async def avatar_server() -> AsyncIterator[str]:
         return web.Response(status=201, text=sdp, content_type="application/sdp")
 
     async def perform() -> None:
+        disc = cut_out()
         ticker = Ticker(clock, 25)
         while True:
             tick_ns = await ticker.next_tick()
             for sink in sinks:
-                sink.show(AvatarFrame(np.zeros((384, 256), np.uint8), tick_ns, tick_ns, cut_out()))
+                sink.show(AvatarFrame(np.zeros((384, 256), np.uint8), tick_ns, tick_ns, disc))
 
     app = web.Application()
     app.router.add_post("/sessions/s1/watch", watch)
@@ -107,8 +104,11 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 async def canvas_pixels(page: Page) -> NDArray[np.uint8]:
-    width, *values = await page.evaluate(READ_CANVAS)
-    return np.array(values, np.uint8).reshape(-1, width, 4)
+    """RGBA, straight colours."""
+    png = base64.b64decode((await page.evaluate(READ_CANVAS)).partition(",")[2])
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8)
 
 
 async def test_the_avatar_lies_on_nothing_with_its_own_colours(
