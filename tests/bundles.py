@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent
 SOURCES = (
     "gcavt/config.py gcavt/model.py gcavt/*generator.py gcavt/*encoder.py gcavt/backbones/*.py "
     "gcavt/edit_repose*.py gcavt/phase_convolution.py gcavt/code_space.py gcavt/checkpoint.py "
-    "trt_build/*.py tests/bundles.py"
+    "trt_build/export.py trt_build/manifest.py trt_build/modules.py trt_build/specs.py trt_build/verify.py "
+    "trt_build/weights.py tests/bundles.py"
 ).split()
 
 

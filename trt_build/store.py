@@ -245,8 +245,8 @@ def read_set(directory: Path) -> EngineSet:
 
 
 def _key(values: dict[str, Any]) -> EngineKey:
-    targets = tuple((int(major), int(minor)) for major, minor in values.pop("targets"))
-    return EngineKey(**values, targets=targets)
+    targets = tuple((int(major), int(minor)) for major, minor in values["targets"])
+    return EngineKey(**values | {"targets": targets})
 
 
 def _signed(key: EngineKey, engines: Mapping[str, EngineFile], accuracy: Mapping[str, Any]) -> bytes:

@@ -16,10 +16,13 @@ Rows = Sequence[dict[str, Any]]
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Bars: milliseconds of a frame per backend. Lines: pictures per second over the batch."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
-    _bars(left, [row for row in rows if row["path"] and row["batch"] == 1])
-    _lines(right, [row for row in rows if row["path"] == "audio"])
+    """Bars: milliseconds of a frame per backend. Lines: heard pictures per second over batch and threads."""
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(17, 5), layout="constrained")
+    threads = rows[0]["threads"]  # what all but the threads' own scaling was measured with
+    _bars(left, [row for row in rows if row["path"] and row["batch"] == 1 and row["threads"] == threads])
+    heard = [row for row in rows if row["path"] == "audio"]
+    _lines(middle, [row for row in heard if row["threads"] == threads], "batch")
+    _lines(right, [row for row in heard if row["batch"] == 1], "threads")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -36,14 +39,14 @@ def _bars(axes: Axes, rows: Rows) -> None:
     axes.legend()
 
 
-def _lines(axes: Axes, rows: Rows) -> None:
+def _lines(axes: Axes, rows: Rows, over: str) -> None:
     series: dict[tuple[str, str, str], list[tuple[int, float]]] = {}
     for row in rows:
         key = (row["model"], row["backend"], row["precision"])
-        series.setdefault(key, []).append((row["batch"], 1000 * row["batch"] / row["wall_p50_ms"]))
+        series.setdefault(key, []).append((row[over], 1000 * row["batch"] / row["wall_p50_ms"]))
     for key, points in series.items():
         points.sort()
         axes.plot(*zip(*points, strict=True), marker="o", label=" ".join(key))
-    axes.set_xlabel("batch")
+    axes.set_xlabel(over)
     axes.set_ylabel("heard pictures per second")
     axes.legend()
