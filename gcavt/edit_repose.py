@@ -94,8 +94,8 @@ def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def _upsample_smooth(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+def _upsample_smooth(x: Tensor, factor: float = 2.0) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def pixel_grid(height: int, width: int) -> Tensor:
@@ -445,6 +445,8 @@ class Repose(NamedTuple):
     """(B, 2, 128, 128)."""
     position_128: Tensor
     """(B, 2, 128, 128) where each target pixel lies in the reference, in pixels of the full image."""
+    lit: Tensor
+    """(B, 3, 256, 256) the warped reference under the target's light, before anything is painted."""
 
 
 class Reposer(nn.Module):
@@ -471,6 +473,8 @@ class Reposer(nn.Module):
         self.prior_px = prior_px
         self.depth_64 = nn.Conv2d(widths[3], 2, 3, 1, 1)
         self.depth_128 = nn.Conv2d(widths[4], 4, 3, 1, 1)
+        # a turned head is lit otherwise: a broad gain keeps the detail that painting over would blur
+        self.gain_64 = nn.Conv2d(widths[3], 3, 3, 1, 1)
         self.warped_32 = nn.Conv2d(maps[1], widths[2], 1)
         self.warped_64 = nn.Conv2d(maps[0], widths[3], 1)
         self.warped_128 = nn.Conv2d(3, widths[4], 4, 2, 1)
@@ -484,7 +488,7 @@ class Reposer(nn.Module):
             nn.init.normal_(layer.weight, 0, std)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-        for conv in (self.depth_64, self.depth_128):
+        for conv in (self.depth_64, self.depth_128, self.gain_64):
             nn.init.zeros_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
@@ -533,6 +537,7 @@ class Reposer(nn.Module):
         x = self.blocks[3](x, affine[3])
         refined_64 = depth_64 + self.depth_64(x) * 0.2
         x = x + self.warped_64(sample(map_4, self.geometry_64(refined_64, *poses) / 4))
+        gain = 1 + _upsample_smooth(self.gain_64(x), 4.0)
         x = self.blocks[4](x, affine[4])
         refine = self.depth_128(x)
         depth_128 = _upsample_smooth(refined_64) + refine[:, :2] * 0.1
@@ -541,12 +546,13 @@ class Reposer(nn.Module):
         # a portrait often cuts the hair: mirrored at the edge it goes on, held there it would streak
         warped = sample(edited_B3HW, self.image_grid + _upsample_smooth(flow), padding="reflection")
         shift, scale = affine[-1].chunk(2, 1)
-        x = adain_relu(x + self.warped_128(warped), scale + 1, shift)
+        lit = warped * gain
+        x = adain_relu(x + self.warped_128(lit), scale + 1, shift)
         weights, paint = torch.split(F.pixel_shuffle(self.out(x), 2), [2, 3], 1)
         mask, keep = torch.split(hard_sigmoid(weights + self.prefer), 1, 1)
         painted = paint + 0.5
-        rgb = painted + keep * (warped - painted)
-        return Repose(rgb * mask, mask, depth_64, depth_128, position)
+        rgb = painted + keep * (lit - painted)
+        return Repose(rgb * mask, mask, depth_64, depth_128, position, lit)
 
     @staticmethod
     def _carried_over(

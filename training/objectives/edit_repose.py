@@ -33,6 +33,8 @@ from training.recipes import TrainConfig
 
 HELD_OUT_IDENTITIES = 12
 EVALUATION_TRIPLES = 64
+LIGHT_WEIGHT = 2.0
+"""Of the warped picture's broad brightness against the target's, so that light is not painted."""
 
 
 class EditReposeStage:
@@ -242,11 +244,13 @@ class ReposerStage(EditReposeStage):
         importance = known * F.avg_pool2d(weight, 2)
         gap = (result.position_128 - exact).abs().clamp(max=40)
         flow = (gap * importance).sum() / importance.sum()
-        total = image + depth + 0.05 * flow
+        light = ((F.avg_pool2d(result.lit - target, 4).abs()) * coarse).sum() / (3 * coarse.sum())
+        total = image + depth + 0.05 * flow + LIGHT_WEIGHT * light
         return total, {
             "pixel": float(pixel.detach()),
             "depth": float(depth.detach()),
             "flow_px": float(flow.detach()),
+            "light": float(light.detach()),
         }
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
