@@ -1,7 +1,8 @@
-"""The model, and the two threads in which everything heavy runs: driving media in one, pictures in the other.
+"""The model, and the three threads in which everything heavy runs: driving media, pictures, identities.
 
-While the picture of one frame is generated the driver of the next is tracked and encoded. Each thread has a
-backend of its own, because a backend belongs to one thread; networks are compiled only where they are used.
+While the picture of one frame is generated the driver of the next is tracked and encoded, and no picture is
+late because somebody takes on another face. Each thread has a backend of its own, because a backend belongs
+to one thread; networks are compiled only where they are used.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 
 WARM_UP_FRAMES = 3
 ENCODING_NICENESS = 4
+IDENTITY_NICENESS = 10
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from the others: a tenth of Python's default."""
 
@@ -66,11 +68,19 @@ class ModelWorker:
 class LiveModel:
     """An opened bundle with its identities and the threads that work with it."""
 
-    def __init__(self, bundle: Bundle, encoding: Backend, generating: Backend, landmarker_path: Path) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        encoding: Backend,
+        generating: Backend,
+        identifying: Backend,
+        landmarker_path: Path,
+    ) -> None:
         self.bundle = bundle
         # a picture takes longer than a reading and is due next: it goes first
         self.encoder = ModelWorker("encode", bundle, encoding, niceness=ENCODING_NICENESS)
         self.generator = ModelWorker("generate", bundle, generating)
+        self._identifier = ModelWorker("identify", bundle, identifying, niceness=IDENTITY_NICENESS)
         self._landmarker_path = landmarker_path
         self._identities: dict[str, IdentityState] = {}
 
@@ -80,11 +90,11 @@ class LiveModel:
         bundle = Bundle.open(config.model)
         if not bundle.identity_names():
             raise BundleError(f"model {bundle.name} comes without an identity to show")
-        encoding, generating = (
+        encoding, generating, identifying = (
             open_backend(config.backend, bundle.directory, threads=threads)
             for threads in inference_threads(config.threads)
         )
-        return cls(bundle, encoding, generating, face_landmarker_path())
+        return cls(bundle, encoding, generating, identifying, face_landmarker_path())
 
     def open_tracker(self) -> FaceTracker:
         """A face tracker for one source."""
@@ -96,14 +106,14 @@ class LiveModel:
         if name not in names:
             raise UnknownSourceError(f"There is no identity {name!r}; choices: {', '.join(names)}.")
         if name not in self._identities:
-            self._identities[name] = await self.generator.run(
+            self._identities[name] = await self._identifier.run(
                 lambda puppeteer: puppeteer.identity_from_bank(name)
             )
         return self._identities[name]
 
     async def identity_from_photos(self, photos: Sequence[bytes]) -> IdentityState:
         """An identity out of encoded photos. Raises BadMediaError and NoFaceError."""
-        return await self.generator.run(lambda puppeteer: self._read_identity(puppeteer, photos))
+        return await self._identifier.run(lambda puppeteer: self._read_identity(puppeteer, photos))
 
     async def warm_up(self) -> None:
         """Compile and run everything once, then keep what lives on out of the garbage collector's way."""
@@ -118,6 +128,7 @@ class LiveModel:
     def close(self) -> None:
         self.encoder.close()
         self.generator.close()
+        self._identifier.close()
 
     def _read_identity(self, puppeteer: Puppeteer, photos: Sequence[bytes]) -> IdentityState:
         pictures = []
@@ -137,15 +148,15 @@ def _yield_to_others(niceness: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
-def inference_threads(wanted: int | None) -> tuple[int, int]:
-    """For encoding and for generating: what was asked for, or one and the cores that are left.
+def inference_threads(wanted: int | None) -> tuple[int, int, int]:
+    """For encoding, generating and identities: what was asked for, or one, the cores that are left, and one.
 
     Left to itself each backend takes all cores for each network, and the two then spend a third of two cores
     on waiting for each other (`gcavt bench live`: 1.67 cores at 21.6 pictures/s against 1.24 at 22.8).
     """
     if wanted is not None:
-        return wanted, wanted
-    return 1, max(1, (os.cpu_count() or 2) - 1)
+        return wanted, wanted, wanted
+    return 1, max(1, (os.cpu_count() or 2) - 1), 1
 
 
 def _encode_once(puppeteer: Puppeteer) -> None:
