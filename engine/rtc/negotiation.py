@@ -20,7 +20,15 @@ from aiortc.sdp import SessionDescription
 
 from engine.errors import BadOfferError, UnsupportedOfferError
 
-PARSE_ERRORS = (ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError)
+PARSE_ERRORS = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    StopIteration,
+)
 """What aiortc's SDP parser raises on text that is not SDP: it checks by running into things."""
 PEER_DIRECTIONS = {"publish": ("sendonly", "sendrecv"), "watch": ("recvonly", "sendrecv")}
 
@@ -55,7 +63,16 @@ def read_offer(sdp: str, purpose: Literal["publish", "watch"]) -> frozenset[str]
         has_ice = section.ice is not None and section.ice.usernameFragment and section.ice.password
         if not has_ice or section.dtls is None or not section.dtls.fingerprints:
             raise BadOfferError(f"The {section.kind} section lacks ICE credentials or a DTLS fingerprint.")
+    _check_bundle(description)
     return frozenset(kinds)
+
+
+def _check_bundle(description: SessionDescription) -> None:
+    """aiortc drops the transport of a section that is bundled with one that is not there."""
+    mids = [section.rtp.muxId for section in description.media]
+    bundled = [mid for group in description.group if group.semantic == "BUNDLE" for mid in group.items]
+    if len(set(mids)) < len(mids) or not set(bundled) <= set(mids):
+        raise BadOfferError("The media sections' mids are not unique, or are not those of the BUNDLE group.")
 
 
 async def answer(connection: RTCPeerConnection, sdp: str) -> str:
