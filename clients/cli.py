@@ -32,6 +32,12 @@ class Command:
 COMMANDS = (
     Command("serve", "engine.server", "serve the page and the live avatar on http://127.0.0.1:8080"),
     Command("drive", "clients.drive", "drive an avatar from files into a video file"),
+    Command(
+        "desktop",
+        "clients.desktop.command",
+        "show the avatar on a virtual camera, out of this machine's webcam and microphone",
+        "desktop",
+    ),
     Command("doctor", "clients.doctor", "say what works on this machine, and how to mend what does not"),
     Command(
         "bench live", "clients.bench.live", "measure the live path: milliseconds per stage, frames per second"

@@ -77,6 +77,19 @@ def background_from_text(text: str) -> Background:
     return Background(read_picture(Path(text)))
 
 
+def background_description(text: str, blur: float = 0.0) -> dict[str, object]:
+    """What `background_from_description` makes the background of `background_from_text` of, and blurs.
+
+    Raises BadMediaError for a text that is neither a colour nor the path of a picture.
+    """
+    if _COLOUR.fullmatch(text):
+        return {"colour": text}
+    picture_HWC = background_from_text(text).image_HWC
+    _, png = cv2.imencode(".png", cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR))
+    url = f"data:image/png;base64,{base64.b64encode(png.tobytes()).decode()}"
+    return {"image": url, "blur": blur}
+
+
 def background_from_description(description: object) -> Background:
     """A background from the JSON of a patch; nothing on this machine's disk can be named in it.
 

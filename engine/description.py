@@ -32,7 +32,10 @@ class Fields:
         return value
 
     def text_or_none(self, name: str) -> str | None:
-        return self.text(name) if self._values.get(name) is not None else None
+        if self._values.get(name) is None:
+            self._values.pop(name, None)
+            return None
+        return self.text(name)
 
     def number(self, name: str, default: float, *, least: float, most: float) -> float:
         value = self._values.pop(name, default)

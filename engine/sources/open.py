@@ -35,8 +35,7 @@ def open_source(description: Mapping[str, object], clock: MediaClock, on_sound: 
     Raises BadDescriptionError, BadMediaError or DeviceMissingError.
     """
     fields = Fields("source", description)
-    source = fields.choice("kind", OPENERS)(fields, clock, on_sound)
-    return source
+    return fields.choice("kind", OPENERS)(fields, clock, on_sound)
 
 
 def _file(fields: Fields, clock: MediaClock, on_sound: HearSound) -> Source:

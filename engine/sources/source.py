@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -56,3 +56,16 @@ class Source(Protocol):
     def start(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Fallible(Protocol):
+    """A source or a sink that depends on what may be absent: a device, a server, a disk."""
+
+    problem: str | None
+    """Why nothing comes or goes, in one sentence; None while all is well."""
+
+
+def problem_of(item: object) -> str | None:
+    """What is wrong with a source or a sink, if it can tell."""
+    return item.problem if isinstance(item, Fallible) else None
