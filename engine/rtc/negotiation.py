@@ -90,7 +90,17 @@ async def answer(connection: RTCPeerConnection, sdp: str) -> str:
         ) from error
     except (InvalidAccessError, InvalidStateError, *PARSE_ERRORS) as error:
         raise BadOfferError(f"The session description contradicts itself: {error}") from error
-    return connection.localDescription.sdp
+    return with_one_fingerprint(connection.localDescription.sdp)
+
+
+def with_one_fingerprint(sdp: str) -> str:
+    """The description with the certificate's SHA-256 alone, which every peer has to know (RFC 8122).
+
+    libdatachannel, and so OBS, keeps the last fingerprint that it reads but sometimes checks the certificate
+    by the first one's algorithm, and then hangs up.
+    """
+    lines = [line for line in sdp.splitlines() if not re.match(r"a=fingerprint:(?!sha-256 )", line)]
+    return "\r\n".join(lines) + "\r\n"
 
 
 def send_track(connection: RTCPeerConnection, track: MediaStreamTrack, codec: str = "") -> RTCRtpSender:

@@ -41,6 +41,27 @@ class SmoothedLatency:
         return round(self._value_ns or 0)
 
 
+class CaptureLine:
+    """Which moment each place on a track belongs to, evened out over about 20 frames.
+
+    Pictures are sent evenly though they were captured a little sooner or later, and sound is laid seamlessly
+    though its capture times jitter; a report must not carry that jitter to the viewer.
+    """
+
+    def __init__(self) -> None:
+        self._first_ns: int | None = None
+        self._behind = SmoothedLatency()
+
+    def note(self, place_ns: int, capture_time_ns: int) -> None:
+        if self._first_ns is None:
+            self._first_ns = place_ns
+        self._behind.add(place_ns - capture_time_ns)
+
+    def capture_time_ns(self, elapsed_ns: int) -> int:
+        """elapsed_ns: from the first place noted on."""
+        return (self._first_ns or 0) + elapsed_ns - self._behind.value_ns()
+
+
 class SoundTimeline:
     """Where chunks lie on the track's sample count: seamless while they follow each other, a jump if not."""
 
@@ -70,16 +91,15 @@ class AvatarVideoTrack(MediaStreamTrack):
     def __init__(self, clock: MediaClock, stages: StageTimes) -> None:
         super().__init__()
         self.frames: LatestFrame[AvatarFrame] = LatestFrame()
-        self.latency = SmoothedLatency()
+        self.line = CaptureLine()
         self._clock = clock
         self._origin_ns = clock.now_ns()
         self._stages = stages
 
     async def recv(self) -> av.VideoFrame:
         frame = await self.frames.get()
-        latency_ns = self._clock.now_ns() - frame.capture_time_ns
-        self.latency.add(latency_ns)
-        self._stages.add("capture_to_send", latency_ns)
+        self.line.note(frame.tick_ns, frame.capture_time_ns)
+        self._stages.add("capture_to_send", self._clock.now_ns() - frame.capture_time_ns)
         # Each viewer's encoder writes into its own frame object.
         picture = av.VideoFrame.from_ndarray(frame.yuv420p, format="yuv420p")
         picture.pts = max(0, frame.tick_ns - self._origin_ns) * 90_000 // NS_PER_S
@@ -95,8 +115,7 @@ class AvatarAudioTrack(MediaStreamTrack):
     def __init__(self, clock: MediaClock) -> None:
         super().__init__()
         self.chunks: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
-        self.latency = SmoothedLatency()
-        self._clock = clock
+        self.line = CaptureLine()
         self._timeline = SoundTimeline(clock.now_ns() - NS_PER_S)
 
     async def recv(self) -> av.AudioFrame:
@@ -104,7 +123,7 @@ class AvatarAudioTrack(MediaStreamTrack):
             chunk = await self.chunks.get()
             if (start := self._timeline.place(chunk)) is not None:
                 break
-        self.latency.add(self._clock.now_ns() - chunk.capture_time_ns)
+        self.line.note(start * NS_PER_S // chunk.sample_rate, chunk.capture_time_ns)
         samples = np.clip(chunk.samples * 32767.0, -32768, 32767).astype(np.int16)
         sound = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         sound.sample_rate = chunk.sample_rate
@@ -131,11 +150,11 @@ class WebRtcSink:
         if self._video is not None:
             sender = send_track(connection, self._video, encoding.codec)
             encode_apart(sender)
-            report_capture_times(sender, self._video.latency.value_ns)
+            report_capture_times(sender, self._video.line.capture_time_ns, clock)
         if self._audio is not None:
             sender = send_track(connection, self._audio)
             encode_apart(sender)
-            report_capture_times(sender, self._audio.latency.value_ns)
+            report_capture_times(sender, self._audio.line.capture_time_ns, clock)
 
     @property
     def is_over(self) -> bool:

@@ -5,7 +5,13 @@ from engine.clock import MediaClock
 from engine.media import AudioChunk
 from engine.metrics import StageTimes
 from engine.sinks.sink import AvatarFrame
-from engine.sinks.webrtc import AvatarAudioTrack, AvatarVideoTrack, SmoothedLatency, SoundTimeline
+from engine.sinks.webrtc import (
+    AvatarAudioTrack,
+    AvatarVideoTrack,
+    CaptureLine,
+    SmoothedLatency,
+    SoundTimeline,
+)
 
 MS = 1_000_000
 
@@ -49,6 +55,14 @@ def test_latency_follows_within_a_second_of_frames() -> None:
     for _ in range(60):
         latency.add(190 * MS)
     assert latency.value_ns() == pytest.approx(190 * MS, rel=0.05)
+
+
+def test_capture_times_along_a_track_are_even_though_those_of_its_frames_jitter() -> None:
+    line = CaptureLine()
+    for index in range(200):
+        line.note(5_000 * MS + index * 40 * MS, 4_800 * MS + index * 40 * MS + (index % 3 - 1) * 15 * MS)
+    assert line.capture_time_ns(400 * MS) == pytest.approx(5_200 * MS, abs=2 * MS)
+    assert line.capture_time_ns(440 * MS) - line.capture_time_ns(400 * MS) == 40 * MS
 
 
 async def test_the_encoder_gets_the_newest_picture_with_its_place_in_time() -> None:

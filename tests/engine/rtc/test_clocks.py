@@ -1,10 +1,8 @@
 import random
 
 import pytest
-from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket
 
 from engine.rtc.capture_clock import CaptureClock, QuickestWay, ns_from_ntp
-from engine.rtc.sender_reports import shift
 from tests.engine.rtc.scripted import MS
 
 SECOND = 1000 * MS
@@ -83,10 +81,3 @@ def test_a_report_that_cannot_be_true_is_not_believed() -> None:
 
 def test_ntp_time_becomes_nanoseconds() -> None:
     assert ns_from_ntp((100 << 32) + (1 << 31)) == 100_500_000_000
-
-
-def test_a_report_is_set_back_by_the_latency() -> None:
-    info = RtcpSenderInfo(ntp_timestamp=100 << 32, rtp_timestamp=1, packet_count=0, octet_count=0)
-    report = RtcpSrPacket(ssrc=1, sender_info=info)
-    shift(report, 150 * MS)
-    assert (100 << 32) - info.ntp_timestamp == pytest.approx(0.15 * (1 << 32), rel=1e-6)
