@@ -9,6 +9,7 @@ from typing import Literal
 from gcavt.audio import withheld_frames
 
 PRETRAINED_DIR = Path(__file__).resolve().parent.parent / "gcavt" / "pretrained"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 BUILT_IN_CLIP = PRETRAINED_DIR / "clips" / "demo.mp4"
 
 
@@ -104,13 +105,18 @@ class EngineConfig:
     """Other sites, as https://host, whose pages may talk to this server; "*" is any."""
     overflow_url: str | None = None
     """Base address of the server that takes new sessions when this one is full."""
+    presets_dir: Path = field(default_factory=lambda: Path.home() / ".config" / "gcavt" / "presets")
+    """Presets lie here as JSON files; made when the first is saved."""
+    osc_port: int | None = None
+    """UDP port for control by OSC, which knows no passwords; 0: any free one; None: no such control."""
     allow_local_sources: bool = False
     """Whether clients may have this machine's files, devices and network read."""
     performance: PerformanceConfig = field(default_factory=PerformanceConfig)
     rtc: RtcConfig = field(default_factory=RtcConfig)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port must be 0 to 65535, got {self.port}")
+        for name, port in (("port", self.port), ("osc_port", self.osc_port)):
+            if port is not None and not 0 <= port <= 65535:
+                raise ValueError(f"{name} must be 0 to 65535, got {port}")
         if self.max_sessions < 1:
             raise ValueError(f"max_sessions must be at least 1, got {self.max_sessions}")

@@ -15,7 +15,14 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from engine.backends.backend import BACKENDS
 from engine.clock import MediaClock
-from engine.config import BUILT_IN_CLIP, EngineConfig, PerformanceConfig, RtcConfig, VideoEncodingConfig
+from engine.config import (
+    BUILT_IN_CLIP,
+    LOOPBACK_HOSTS,
+    EngineConfig,
+    PerformanceConfig,
+    RtcConfig,
+    VideoEncodingConfig,
+)
 from engine.errors import EngineError, PortInUseError
 from engine.http.app import Server
 from engine.model_worker import LiveModel
@@ -88,6 +95,20 @@ def _add_serving(group: argparse._ArgumentGroup) -> None:
         help="another site, as https://host, whose pages may talk to this server; * is any; repeatable",
     )
     group.add_argument(
+        "--presets",
+        type=Path,
+        default=defaults.presets_dir,
+        metavar="DIR",
+        help="presets lie here as JSON files (default %(default)s)",
+    )
+    group.add_argument(
+        "--osc-port",
+        type=int,
+        metavar="PORT",
+        help="also listen for OSC on this UDP port, as /gcavt/*/pose camera; OSC knows no passwords: whoever "
+        "reaches the port controls every session",
+    )
+    group.add_argument(
         "--allow-local-sources",
         action="store_true",
         help="let clients have this machine's files, cameras, microphones and network addresses read as "
@@ -157,6 +178,8 @@ def config_from(args: argparse.Namespace) -> EngineConfig:
         token=_secret("--token-file", args.token_file),
         allow_origins=tuple(args.allow_origin),
         overflow_url=args.overflow_url,
+        presets_dir=args.presets,
+        osc_port=args.osc_port,
         allow_local_sources=args.allow_local_sources,
         performance=PerformanceConfig(
             fps=args.fps,
@@ -168,7 +191,7 @@ def config_from(args: argparse.Namespace) -> EngineConfig:
             ice_servers=_checked("--ice-server", args.ice_server),
             turn=_checked("--turn", args.turn),
             turn_secret=_secret("--turn-secret-file", args.turn_secret_file),
-            offer_loopback=args.host in ("127.0.0.1", "localhost", "::1"),
+            offer_loopback=args.host in LOOPBACK_HOSTS,
             video=VideoEncodingConfig(codec=args.video_codec, encoder=args.video_encoder, fps=args.fps),
         ),
     )

@@ -13,6 +13,7 @@ from aiortc import RTCPeerConnection
 from engine.clock import NS_PER_S, MediaClock
 from engine.errors import SessionLimitError, UnknownSessionError
 from engine.performance import Performance
+from engine.sinks.sink import Sink
 
 CONNECT_NS = 30 * NS_PER_S
 """A peer that has not connected this long after its offer is let go."""
@@ -67,6 +68,7 @@ class Session:
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     peers: dict[str, Peer] = field(default_factory=dict)
+    sinks: dict[str, Sink] = field(default_factory=dict)
     attended_ns: int = 0
 
     def add_peer(self, peer: Peer) -> str:

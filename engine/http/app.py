@@ -9,7 +9,8 @@ from aiohttp import web
 
 from engine.clock import MediaClock
 from engine.config import EngineConfig
-from engine.http import identities, named, page, sessions, whep, whip
+from engine.control import osc
+from engine.http import control, identities, named, page, presets, sessions, sinks, sources, whep, whip
 from engine.http.access import authorise, share_with_origins
 from engine.http.errors import errors_as_json
 from engine.http.service import SERVICE, Service
@@ -32,10 +33,10 @@ class Server:
             client_max_size=self._config.max_upload_bytes,
         )
         app[SERVICE] = self._service
-        for module in (page, identities, sessions, whip, whep, named):
+        for module in (page, identities, presets, sessions, control, sources, sinks, whip, whep, named):
             app.add_routes(module.ROUTES)
         app.add_routes(page.STATIC)
-        app.cleanup_ctx.append(_sweeping)
+        app.cleanup_ctx.extend([_sweeping, _listening_for_osc])
         return app
 
 
@@ -51,3 +52,16 @@ async def _sweep(app: web.Application) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
         await app[SERVICE].sessions.sweep()
+
+
+async def _listening_for_osc(app: web.Application) -> AsyncIterator[None]:
+    """Raises PortInUseError when the application starts."""
+    service = app[SERVICE]
+    if service.config.osc_port is None:
+        yield
+        return
+    listening = await osc.listen(
+        service.config.host, service.config.osc_port, service.sessions, service.presets
+    )
+    yield
+    await listening.close()

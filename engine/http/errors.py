@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from engine.errors import (
+    BadDescriptionError,
     BadMediaError,
     BadOfferError,
     ControlError,
+    DeviceMissingError,
     EngineError,
     NoFaceError,
     SessionLimitError,
+    UnknownPresetError,
     UnknownSessionError,
     UnsupportedOfferError,
 )
@@ -25,7 +28,10 @@ STATUS_OF_ERROR: dict[type[EngineError], int] = {
     UnknownSessionError: 404,
     BadOfferError: 400,
     UnsupportedOfferError: 406,
+    UnknownPresetError: 404,
     ControlError: 422,
+    BadDescriptionError: 422,
+    DeviceMissingError: 422,
     BadMediaError: 422,
     NoFaceError: 422,
     SessionLimitError: 503,

@@ -19,6 +19,8 @@ from engine.sessions import Session
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CAMERA = "camera"
+WATCHING = ("layout",)
+"""What a query says about the viewer and not about the session."""
 FOLLOWED = {"pose": CAMERA, "expression": CAMERA, "mouth": CAMERA}
 
 
@@ -35,7 +37,8 @@ async def _session(request: web.Request) -> Session:
     name = request.match_info["name"]
     if NAME.fullmatch(name) is None:
         raise web.HTTPBadRequest(text="A name has 1 to 64 letters, digits, hyphens and underscores.")
-    return await request.app[SERVICE].named_session(name, FOLLOWED | dict(request.query))
+    wanted = {key: value for key, value in request.query.items() if key not in WATCHING}
+    return await request.app[SERVICE].named_session(name, FOLLOWED | wanted)
 
 
 ROUTES: list[web.AbstractRouteDef] = [

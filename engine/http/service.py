@@ -9,6 +9,7 @@ from aiohttp import web
 
 from engine.clock import MediaClock
 from engine.config import EngineConfig
+from engine.control.presets import Presets
 from engine.errors import EngineError
 from engine.model_worker import LiveModel
 from engine.performance import Performance
@@ -29,6 +30,7 @@ class Service:
         self.model = model
         self.clock = clock
         self.sessions = Sessions(clock, config.max_sessions, config.session_idle_s)
+        self.presets = Presets(config.presets_dir)
         self._clip_memory: ClipMemory = {}
         self._naming = asyncio.Lock()
 

@@ -50,15 +50,8 @@ async def _unpublish(session: Session, name: str, source: RemoteSource) -> None:
         await session.performance.disconnect(name)
 
 
-async def disconnect(request: web.Request) -> web.Response:
-    """No error if there is none of this name."""
-    await request[SESSION].performance.disconnect(request.match_info["name"])
-    return web.Response(status=200)
-
-
 ROUTES: list[web.AbstractRouteDef] = [
     web.post(SOURCE, publish),
-    web.delete(SOURCE, disconnect),
     *endpoint_routes(SOURCE),
     *peer_routes(SOURCE),
 ]

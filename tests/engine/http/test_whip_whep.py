@@ -83,6 +83,8 @@ async def test_an_answer_takes_one_direction_and_names_all_candidates(
     assert sdp.count("a=recvonly" if purpose == "publish" else "a=sendonly") == 2
     assert "a=candidate" in sdp
     assert "a=end-of-candidates" in sdp
+    hashes = {line.split()[0] for line in sdp.splitlines() if line.startswith("a=fingerprint:")}
+    assert hashes == {"a=fingerprint:sha-256"}
 
 
 @both_ways

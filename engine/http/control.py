@@ -1,0 +1,15 @@
+"""Live control of one session over a WebSocket."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from engine.control import websocket
+from engine.http.service import SERVICE, SESSION
+
+
+async def control(request: web.Request) -> web.WebSocketResponse:
+    return await websocket.serve(request, request[SESSION].performance, request.app[SERVICE].presets)
+
+
+ROUTES: list[web.AbstractRouteDef] = [web.get("/sessions/{id}/control", control)]
