@@ -9,19 +9,22 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.bundles import TinyBundles, tiny_config
+from engine.bundle import PRETRAINED_DIR
 from trt_build.accuracy import EmulatedEngines
+from trt_build.manifest import FILE_NAME, Manifest
 from trt_build.precision import folded_constants, half_nodes, typed_graph
 from trt_build.quantise import quantised_products, quantiser
 from trt_build.specs import engine_specs
 from trt_build.verify import largest_difference, onnx_outputs, sample_inputs
 
-SPECS = engine_specs(tiny_config("edit_repose"))
+LITE = PRETRAINED_DIR / "lite"
+SPECS = engine_specs(Manifest.load(LITE / FILE_NAME).config)
+NETWORKS = ("pose_encoder", "audio_encoder", "generator")
 Arrays = dict[str, NDArray[np.float32]]
 
 
-def _graph(bundles: TinyBundles, network: str) -> onnx.ModelProto:
-    return onnx.load(bundles.path("edit_repose") / f"{network}.onnx")
+def _graph(network: str) -> onnx.ModelProto:
+    return onnx.load(LITE / f"{network}.onnx")
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
@@ -57,9 +60,9 @@ def _run(model: onnx.ModelProto, inputs: Arrays) -> Any:
     return ort.InferenceSession(model.SerializeToString(), options).run(None, inputs)[0]
 
 
-@pytest.mark.parametrize("network", SPECS)
-def test_folding_constants_leaves_the_outputs_alone(tiny_bundles: TinyBundles, network: str) -> None:
-    graph = _graph(tiny_bundles, network)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_folding_constants_leaves_the_outputs_alone(network: str) -> None:
+    graph = _graph(network)
     folded = folded_constants(graph)
     assert not any(t.data_type == TensorProto.FLOAT16 for t in folded.graph.initializer)
     inputs = sample_inputs(SPECS[network], batch=1)
@@ -67,14 +70,12 @@ def test_folding_constants_leaves_the_outputs_alone(tiny_bundles: TinyBundles, n
     assert largest_difference(*outputs) < 1e-4
 
 
-@pytest.mark.parametrize("network", SPECS)
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(
     ("precision", "type_"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)]
 )
-def test_products_go_to_half_and_inputs_and_outputs_stay(
-    tiny_bundles: TinyBundles, network: str, precision: Any, type_: int
-) -> None:
-    typed = typed_graph(_graph(tiny_bundles, network), precision)
+def test_products_go_to_half_and_inputs_and_outputs_stay(network: str, precision: Any, type_: int) -> None:
+    typed = typed_graph(_graph(network), precision)
     onnx.checker.check_model(typed, full_check=True)
     types = _types(typed)
     products = [node for node in typed.graph.node if node.op_type == "Conv"]
@@ -84,8 +85,8 @@ def test_products_go_to_half_and_inputs_and_outputs_stay(
     assert {types[name] for name in (*spec.input_names, *spec.output_names)} == {TensorProto.FLOAT}
 
 
-def test_statistics_and_sampling_positions_stay_in_full(tiny_bundles: TinyBundles) -> None:
-    typed = typed_graph(_graph(tiny_bundles, "generator"), "fp16")
+def test_statistics_and_sampling_positions_stay_in_full() -> None:
+    typed = typed_graph(_graph("generator"), "fp16")
     types = _types(typed)
     exact = [node for node in typed.graph.node if node.op_type in ("InstanceNormalization", "GridSample")]
     assert {node.op_type for node in exact} == {"InstanceNormalization", "GridSample"}
@@ -172,11 +173,9 @@ def test_calibration_needs_frames() -> None:
         typed_graph(model, "int8", quantised=quantiser("int8", []))
 
 
-def test_emulated_engines_run_networks_by_name(tiny_bundles: TinyBundles) -> None:
-    graph = typed_graph(_graph(tiny_bundles, "pose_encoder"), "fp16", emulated=True)
+def test_emulated_engines_run_networks_by_name() -> None:
+    graph = typed_graph(_graph("pose_encoder"), "fp16", emulated=True)
     engines = EmulatedEngines({"pose_encoder": graph}, SPECS)
     inputs = sample_inputs(SPECS["pose_encoder"], batch=2)
-    exact = onnx_outputs(
-        tiny_bundles.path("edit_repose") / "pose_encoder.onnx", SPECS["pose_encoder"], inputs
-    )
+    exact = onnx_outputs(LITE / "pose_encoder.onnx", SPECS["pose_encoder"], inputs)
     assert 0 < largest_difference(engines.run("pose_encoder", inputs), exact) < 0.05

@@ -64,7 +64,12 @@ def _built(model: onnx.ModelProto, precision: Precision, spec: EngineSpec = SPEC
     return build_engine(RTX, graph.SerializeToString(), spec, ADA)
 
 
-@pytest.mark.parametrize(("precision", "type_"), [("fp16", "Half"), ("bf16", "BFloat16"), ("int8", "Int8")])
+@pytest.fixture(scope="module")
+def half(small: onnx.ModelProto) -> BuiltEngine:
+    return _built(small, "fp16")
+
+
+@pytest.mark.parametrize(("precision", "type_"), [("bf16", "BFloat16"), ("int8", "Int8")])
 def test_the_engine_computes_in_the_precision_it_was_built_for(
     small: onnx.ModelProto, precision: Precision, type_: str
 ) -> None:
@@ -72,6 +77,11 @@ def test_the_engine_computes_in_the_precision_it_was_built_for(
     check_report(built.report, SPEC, precision)
     assert type_ in built.report.layers_by_type()
     assert "Float" in built.report.layers_by_type()  # the instance norm's statistics
+
+
+def test_statistics_stay_in_full_in_a_half_engine(half: BuiltEngine) -> None:
+    check_report(half.report, SPEC, "fp16")
+    assert {"Half", "Float"} <= set(half.report.layers_by_type())
 
 
 def test_a_full_precision_engine_has_no_half_layer(small: onnx.ModelProto) -> None:
@@ -82,14 +92,14 @@ def test_a_full_precision_engine_has_no_half_layer(small: onnx.ModelProto) -> No
         check_report(report, SPEC, "fp16")
 
 
-def test_batches_of_1_to_32_fit_the_profile(small: onnx.ModelProto) -> None:
-    tensors = {tensor.name: tensor for tensor in _built(small, "fp16").report.tensors}
+def test_batches_of_1_to_32_fit_the_profile(half: BuiltEngine) -> None:
+    tensors = {tensor.name: tensor for tensor in half.report.tensors}
     assert tensors["image"].profile == ((1, 16, 8, 8), (1, 16, 8, 8), (32, 16, 8, 8))
     assert not tensors["result"].is_input
 
 
-def test_an_engine_of_other_tensors_is_noticed(small: onnx.ModelProto) -> None:
-    report = _built(small, "fp16").report
+def test_an_engine_of_other_tensors_is_noticed(half: BuiltEngine) -> None:
+    report = half.report
     renamed = EngineSpec(
         name="small", inputs=SPEC.inputs, outputs=(TensorSpec(name="x", shape=("batch", 1)),)
     )

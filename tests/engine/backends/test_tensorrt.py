@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.backends.backend import Backend, Tensors, open_backend
 from engine.backends.restarting import RestartingBackend
+from engine.bundle import PRETRAINED_DIR
 from engine.errors import GpuError, GpuLostError, GpuMemoryError
 from tests.bundles import TinyBundles, tiny_config
 from trt_build.specs import engine_specs
@@ -20,14 +21,15 @@ from trt_build.verify import largest_difference, sample_inputs
 cuda_runtime = pytest.importorskip("cuda.bindings.runtime", reason="needs the extra rtx or tensorrt")
 
 SPECS = engine_specs(tiny_config("edit_repose"))
+LITE = PRETRAINED_DIR / "lite"
 HAS_GPU = cuda_runtime.cudaGetDeviceCount()[0] == cuda_runtime.cudaError_t.cudaSuccess
 
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
-def test_without_a_gpu_the_backend_says_so(tiny_bundles: TinyBundles) -> None:
+def test_without_a_gpu_the_backend_says_so() -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx")
     with pytest.raises(GpuError, match=r"There is no NVIDIA GPU to work with: .*gcavt doctor"):
-        open_backend("rtx", tiny_bundles.path("edit_repose"))
+        open_backend("rtx", LITE)
 
 
 @pytest.mark.parametrize(
@@ -201,15 +203,12 @@ def test_the_name_of_a_backend_says_its_precision() -> None:
     assert {"rtx", "rtx-int8", "tensorrt", "tensorrt-fp8"} <= set(BACKENDS)
 
 
-def test_missing_engines_name_the_command_that_builds_them(tiny_bundles: TinyBundles, tmp_path: Path) -> None:
+def test_missing_engines_name_the_command_that_builds_them(tmp_path: Path) -> None:
     from engine.backends.tensorrt import _find
     from engine.errors import BundleError
     from trt_build.manifest import FILE_NAME, Manifest
     from trt_build.store import EngineKey, EngineStore
 
-    directory = tiny_bundles.path("edit_repose")
-    key = EngineKey.of(Manifest.load(directory / FILE_NAME), "rtx", "fp16", "1.7.1.116", ((8, 9),))
-    with pytest.raises(
-        BundleError, match=r"gcavt build tiny-edit_repose --flavour rtx --precision fp16 --target 8\.9"
-    ):
-        _find(directory, EngineStore(tmp_path), key)
+    key = EngineKey.of(Manifest.load(LITE / FILE_NAME), "rtx", "fp16", "1.7.1.116", ((8, 9),))
+    with pytest.raises(BundleError, match=r"gcavt build lite --flavour rtx --precision fp16 --target 8\.9"):
+        _find(LITE, EngineStore(tmp_path), key)
