@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from trt_build.accuracy import (
     Accuracy,
     AccuracyError,
     Call,
+    Difference,
     EmulatedEngines,
     accuracy_table,
     compare,
@@ -36,12 +39,16 @@ from trt_build.flavours import (
     targets_text,
 )
 from trt_build.inspection import InspectionError, check_report
+from trt_build.manifest import CHECKPOINT_NAME
 from trt_build.precision import PRODUCTS, typed_graph
 from trt_build.quantise import quantiser
 from trt_build.specs import EngineSpec, engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
 
 FRAMES = 24
+GRAPH_PSNR_DB = 50.0
+"""An exported network is at least so near to its module; far less means that one of the two is older."""
+NOT_RUN = "The engines are built and inspected, not run. To measure them, run this on the GPU they are for."
 ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16", "fp8", "int8")
 
 
@@ -154,26 +161,84 @@ def build_model(request: BuildRequest, *, again: bool = False) -> EngineSet:
     with store.lock(key):
         if not again and (store.root / key.folder).is_dir():
             return store.open(key)
-        specs = engine_specs(request.bundle.config)
         people = render_people(request.frames, show_progress=True)
-        reference = _reference(request.bundle, people)
-        accuracy = _emulated_accuracy(request, people, reference)
-        sys.stderr.write(accuracy_table([accuracy]) + "\n")
-        accuracy.check()
-        built = build_networks(request, specs, reference)
-        facts = {"emulated": accuracy.to_json(), "engines": None}
-        contents = {name: engine.content for name, engine in built.items()}
-        layers = {name: engine.report.layers_by_type() for name, engine in built.items()}
-        found = store.publish(key, contents, layers, facts)
-    return found
+        reference = reference_calls(request.bundle, people)
+        emulated = _emulated_accuracy(request, people, reference)
+        _say(emulated)
+        emulated.check()
+        built = build_networks(request, engine_specs(request.bundle.config), reference)
+        measured = _measured_accuracy(request, built, people, reference)
+        facts = {
+            "emulated": emulated.to_json(),
+            "engines": None if measured is None else measured.to_json(),
+        }
+        return _publish(store, key, built, facts)
 
 
-def _reference(bundle: Bundle, people: list[Person]) -> list[Call]:
+def _say(accuracy: Accuracy) -> None:
+    sys.stderr.write(accuracy_table([accuracy]) + "\n")
+
+
+def _publish(
+    store: EngineStore, key: EngineKey, built: dict[str, BuiltEngine], facts: Mapping[str, object]
+) -> EngineSet:
+    contents = {name: engine.content for name, engine in built.items()}
+    layers = {name: engine.report.layers_by_type() for name, engine in built.items()}
+    return store.publish(key, contents, layers, facts)
+
+
+def reference_calls(bundle: Bundle, people: list[Person]) -> list[Call]:
+    """What fp32 PyTorch makes of the people. Raises AccuracyError: the bundle's graphs are not its model."""
     backend = open_backend("pytorch", bundle.directory)
     try:
-        return play(backend, bundle.manifest, people)
+        calls = play(backend, bundle.manifest, people)
     finally:
         backend.close()
+    portable = open_backend("onnxruntime", bundle.directory)
+    for call in (next(c for c in reversed(calls) if c.network == name) for name in bundle.manifest.networks):
+        difference = Difference()
+        difference.add(portable.run(call.network, call.inputs), call.outputs)
+        if difference.psnr_db < GRAPH_PSNR_DB:
+            raise AccuracyError(
+                f"{bundle.directory / bundle.manifest.networks[call.network].file} is not what this version "
+                f"makes of {CHECKPOINT_NAME} beside it ({difference.psnr_db:.0f} dB): export the bundle again"
+            )
+    portable.close()
+    return calls
+
+
+def _measured_accuracy(
+    request: BuildRequest, built: dict[str, BuiltEngine], people: list[Person], reference: list[Call]
+) -> Accuracy | None:
+    """The engines themselves on this machine's GPU, if they are for it. Raises AccuracyError."""
+    try:
+        from engine.backends.cuda import compute_capability
+        from engine.backends.tensorrt import TensorRtBackend
+
+        target = compute_capability()
+    except (ImportError, GpuError) as error:
+        sys.stderr.write(f"{NOT_RUN} {error}\n")
+        return None
+    if target not in request.targets:
+        sys.stderr.write(f"{NOT_RUN} They are not for this GPU, {targets_text((target,))}.\n")
+        return None
+    with tempfile.TemporaryDirectory(prefix="gcavt-engines-") as folder:
+        trial = EngineStore(Path(folder))
+        _publish(trial, request.key, built, {})
+        engines = TensorRtBackend(
+            request.bundle.directory,
+            flavour=request.flavour.name,
+            precision=request.precision,
+            store=trial,
+        )
+        try:
+            replayed = play(engines, request.bundle.manifest, people)
+            accuracy = compare(engines, request.precision, reference, replayed)
+        finally:
+            engines.close()
+    _say(accuracy)
+    accuracy.check()
+    return accuracy
 
 
 def engine_graph(
@@ -191,10 +256,15 @@ def engine_graph(
     return typed_graph(graph, request.precision, emulated=emulated, quantised=quantised)
 
 
-def _emulated_accuracy(request: BuildRequest, people: list[Person], reference: list[Call]) -> Accuracy:
+def emulated_engines(request: BuildRequest, reference: list[Call]) -> EmulatedEngines:
+    """The engines of a request as the CPU can show them: same graphs, every rounding done, other kernels."""
     specs = engine_specs(request.bundle.config)
     graphs = {name: engine_graph(request, name, reference, emulated=True) for name in specs}
-    engines = EmulatedEngines(graphs, specs)
+    return EmulatedEngines(graphs, specs)
+
+
+def _emulated_accuracy(request: BuildRequest, people: list[Person], reference: list[Call]) -> Accuracy:
+    engines = emulated_engines(request, reference)
     replayed = play(engines, request.bundle.manifest, people)
     return compare(engines, request.precision, reference, replayed)
 
@@ -203,13 +273,23 @@ def build_networks(
     request: BuildRequest, specs: dict[str, EngineSpec], reference: list[Call]
 ) -> dict[str, BuiltEngine]:
     """Every network as an inspected engine."""
+    times = (
+        None if request.flavour.builds_without_gpu else bytearray(request.store.read_cache(_times(request)))
+    )
     built = {}
     for name, spec in (bar := tqdm(specs.items(), unit="engine")):
         bar.set_description(f"build {name}")
         graph = engine_graph(request, name, reference, emulated=False).SerializeToString()
-        built[name] = build_engine(request.flavour, graph, spec, request.targets)
+        targets = request.targets if request.flavour.builds_without_gpu else ()
+        built[name] = build_engine(request.flavour, graph, spec, targets, timing_cache=times)
         check_report(built[name].report, spec, request.precision)
+    if times is not None:
+        request.store.write_cache(_times(request), bytes(times))
     return built
+
+
+def _times(request: BuildRequest) -> str:
+    return f"{request.flavour.version()}-{targets_text(request.targets)}.timing"
 
 
 def engines_table(found: EngineSet) -> str:

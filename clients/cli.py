@@ -54,6 +54,12 @@ COMMANDS = (
     Command(
         "bench model", "clients.bench.model", "measure every network on every backend that runs here", "train"
     ),
+    Command(
+        "bench accuracy",
+        "clients.bench.accuracy",
+        "compare every backend and precision with PyTorch",
+        "train",
+    ),
     Command("synth", "training.synthetic.command", "render synthetic talking heads to train on", "train"),
     Command("train", "training.command", "train a model by a named recipe", "train"),
     Command("evaluate", "training.evaluate", "score a checkpoint on a held-out set", "train"),
