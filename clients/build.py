@@ -17,7 +17,7 @@ from clients.bench.report import table
 from clients.rendered_people import Person, play, render_people
 from engine.backends.backend import open_backend
 from engine.bundle import Bundle
-from engine.errors import GpuError
+from engine.errors import EngineError, GpuError
 from trt_build.accuracy import (
     Accuracy,
     AccuracyError,
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     except (
         AccuracyError,
         EngineBuildError,
+        EngineError,
         FlavourMissingError,
         InspectionError,
         StoreError,
