@@ -190,12 +190,6 @@ class Performance:
         if source is not None:
             await source.close()
 
-    async def drop_lost_sources(self) -> None:
-        """Let go of publishers whose connection has failed."""
-        for name, source in list(self._sources.items()):
-            if isinstance(source, RemoteSource) and source.is_over:
-                await self.disconnect(name)
-
     def watch(self, sink: Sink) -> None:
         self._sinks.append(sink)
 

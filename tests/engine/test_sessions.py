@@ -7,7 +7,8 @@ from engine.clock import MediaClock
 from engine.errors import SessionLimitError, UnknownSessionError
 from engine.metrics import PerformanceMetrics
 from engine.performance import Performance
-from engine.sessions import Sessions
+from engine.rtc.negotiation import new_connection
+from engine.sessions import Peer, Sessions
 
 S = 1_000_000_000
 
@@ -33,8 +34,6 @@ class QuietPerformance:
     async def close(self) -> None:
         await asyncio.sleep(0)
         self.is_closed = True
-
-    async def drop_lost_sources(self) -> None: ...
 
 
 def quiet(clock: MediaClock) -> Performance:
@@ -73,3 +72,31 @@ async def test_a_session_that_nobody_attends_is_ended() -> None:
     assert sessions.get(attended.id) is attended
     assert cast(Any, left.performance).is_closed
     assert sessions.finished_frames == 7
+
+
+async def test_a_peer_that_never_connects_is_let_go() -> None:
+    clock = ManualClock()
+    sessions = Sessions(clock, limit=1, idle_s=600)
+    session = sessions.add(quiet(clock))
+    connection = new_connection()
+    peer = Peer.of_offer(connection, "a=ice-ufrag:EsAw\r\n", connection.close, clock.now_ns())
+    peer_id = session.add_peer(peer)
+    assert peer.remote_username_fragment == "EsAw"
+    clock.time_ns = 29 * S
+    await sessions.sweep()
+    assert session.peers == {peer_id: peer}
+    clock.time_ns = 31 * S
+    await sessions.sweep()
+    assert session.peers == {}
+    assert peer.is_closed
+
+
+async def test_a_peer_that_has_gone_is_let_go_at_once() -> None:
+    clock = ManualClock()
+    sessions = Sessions(clock, limit=1, idle_s=600)
+    session = sessions.add(quiet(clock))
+    connection = new_connection()
+    session.add_peer(Peer.of_offer(connection, "", connection.close, clock.now_ns()))
+    await connection.close()
+    await sessions.sweep()
+    assert session.peers == {}
