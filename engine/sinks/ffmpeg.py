@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ SPLICE_SAMPLES: Final = SOUND_RATE // 25
 SOUND_GRACE_NS: Final = 600 * NS_PER_MS
 """Where sound stays away this long behind the picture, silence is written: broadcasts want no gap."""
 VIDEO_TIME_BASE: Final = Fraction(1, 90_000)
-CLOSE_S: Final = 10.0
+CLOSE_S: Final = 5.0
+"""How long finishing may take; a receiver that takes nothing is left then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ class FfmpegSink:
         self._news = threading.Condition()
         self._is_closing = False
         self._is_over = False
+        self._writer: _Writer | None = None
         self._thread = threading.Thread(target=self._run, name=f"sink {output.kind}", daemon=True)
         self._thread.start()
 
@@ -106,6 +109,8 @@ class FfmpegSink:
             self._is_closing = True
             self._news.notify()
         await asyncio.to_thread(self._thread.join, CLOSE_S)
+        if self._thread.is_alive() and (writer := self._writer) is not None:
+            writer.abandon()
 
     def _hand_over(self, item: AvatarFrame | AudioChunk) -> None:
         with self._news:
@@ -137,13 +142,13 @@ class FfmpegSink:
     def _write_until_closed(self, backoff: Backoff) -> None:
         """Raises FFmpegError or OSError where the output breaks."""
         with ExitStack() as stack:
-            writer: _Writer | None = None
+            self._writer = None
             while (item := self._next()) is not None:
-                if writer is None:
+                if self._writer is None:
                     if not isinstance(item, AvatarFrame):
                         continue
-                    writer = stack.enter_context(_Writer(self._output, item))
-                writer.write(item)
+                    self._writer = stack.enter_context(_Writer(self._output, item))
+                self._writer.write(item)
                 if self.problem is not None:
                     logger.info("%s is written again", self._output.label)
                     self.problem = None
@@ -179,6 +184,7 @@ class _Writer:
         """Raises FFmpegError or OSError if it cannot be opened."""
         self._output = output
         self._stack = ExitStack()
+        self._relay: subprocess.Popen[bytes] | None = None
         self._offset = SmoothedLatency()
         self._origin_ns: int | None = None
         self._last_pts = -1
@@ -204,6 +210,11 @@ class _Writer:
         finally:
             self._stack.close()
 
+    def abandon(self) -> None:
+        """From another thread: end a writing that waits for a receiver without end."""
+        if self._relay is not None:
+            self._relay.kill()
+
     def write(self, item: AvatarFrame | AudioChunk) -> None:
         if isinstance(item, AvatarFrame):
             self._write_picture(item)
@@ -214,7 +225,8 @@ class _Writer:
         output = self._output
         target: Any = output.address
         if output.relay:
-            target = self._stack.enter_context(running(output.relay, is_sending=True)).stdin
+            self._relay = self._stack.enter_context(running(output.relay, is_sending=True))
+            target = self._relay.stdin
         return av.open(target, "w", format=output.format, options=dict(output.options))
 
     def _add_video(self, container: OutputContainer) -> VideoStream:

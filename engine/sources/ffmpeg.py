@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -85,6 +86,7 @@ class FfmpegSource:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._relay: subprocess.Popen[bytes] | None = None
 
     @property
     def state(self) -> dict[str, bool]:
@@ -105,6 +107,8 @@ class FfmpegSource:
 
     async def close(self) -> None:
         self._closing.set()
+        if (relay := self._relay) is not None:
+            relay.kill()  # what is read from it ends, whether or not anything comes
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, JOIN_S)
 
@@ -116,7 +120,7 @@ class FfmpegSource:
         while not self._closing.is_set():
             player = _Player(self._media, self._clock, self._closing, self._show, self._hear)
             try:
-                with _opened(self._media) as container:
+                with self._opened() as container:
                     self._has_video = bool(moving_streams(container))
                     self._has_sound = bool(container.streams.audio)
                     player.play(container, start_ns)
@@ -132,6 +136,19 @@ class FfmpegSource:
             if self._closing.wait(backoff.next_s()):
                 return
             start_ns = self._clock.now_ns()
+
+    @contextmanager
+    def _opened(self) -> Iterator[InputContainer]:
+        media = self._media
+        with ExitStack() as stack:
+            origin: Any = media.address
+            timeout = None if media.relay else (media.timeout_s, media.timeout_s)
+            if media.relay:
+                self._relay = stack.enter_context(running(media.relay, is_sending=False))
+                origin = self._relay.stdout
+            yield stack.enter_context(
+                av.open(origin, format=media.format, options=dict(media.options), timeout=timeout)
+            )
 
     def _ended(self) -> str:
         return f"{self._media.label} has ended; it is tried again."
@@ -244,18 +261,6 @@ class _Player:
         self._way.note(media_ns + duration_ns, now_ns)
         capture_ns = self._way.here_ns(media_ns)
         return now_ns if capture_ns is None else capture_ns
-
-
-@contextmanager
-def _opened(media: MediaInput) -> Iterator[InputContainer]:
-    with ExitStack() as stack:
-        origin: Any = media.address
-        if media.relay:
-            origin = stack.enter_context(running(media.relay, is_sending=False)).stdout
-        timeout = None if media.relay else (media.timeout_s, media.timeout_s)
-        yield stack.enter_context(
-            av.open(origin, format=media.format, options=dict(media.options), timeout=timeout)
-        )
 
 
 def moving_streams(container: InputContainer) -> list[VideoStream]:
