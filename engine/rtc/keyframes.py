@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-REPEAT_MS = 120.0
+MIN_REPEAT_MS = 120.0
 """A request or the key frame itself may be lost; asking more often would make the sender send two."""
 H264_SELF_CONTAINED = (5, 7)
 """NAL unit types: a picture that needs no other, and the parameters that precede it."""
@@ -12,9 +12,10 @@ START_CODE = b"\x00\x00\x01"
 
 
 class KeyFrameRequests:
-    """Asks at once, and again every `REPEAT_MS` until a key frame has come."""
+    """Asks at once, and again every `repeat_ms` until a key frame has come."""
 
     def __init__(self, now_ms: Callable[[], float]) -> None:
+        self.repeat_ms = MIN_REPEAT_MS
         self._now_ms = now_ms
         self._is_wanted = False
         self._asked_ms: float | None = None
@@ -27,7 +28,7 @@ class KeyFrameRequests:
     def due_at_ms(self) -> float | None:
         if not self._is_wanted:
             return None
-        return self._now_ms() if self._asked_ms is None else self._asked_ms + REPEAT_MS
+        return self._now_ms() if self._asked_ms is None else self._asked_ms + self.repeat_ms
 
     def want(self) -> None:
         self._is_wanted = True

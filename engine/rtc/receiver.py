@@ -19,7 +19,7 @@ from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.rtc.capture_clock import CaptureClock, QuickestWay, ns_from_ntp
 from engine.rtc.decoding import DecoderFeed, Undecoded
 from engine.rtc.frame_assembler import EncodedFrame, FrameAssembler, MediaPacket
-from engine.rtc.keyframes import KeyFrameRequests, is_key_frame
+from engine.rtc.keyframes import MIN_REPEAT_MS, KeyFrameRequests, is_key_frame
 from engine.rtc.nack import NackSchedule
 from engine.rtc.playout import PlayoutBuffer
 from engine.rtc.rtp_time import RtpTimeline
@@ -123,6 +123,7 @@ class _VideoSeat(_Seat):
         self._ssrc = packet.ssrc
         self._nack.add(packet.sequence_number)
         self._assembler.give_up_ms = self._nack.give_up_ms
+        self._key_frames.repeat_ms = max(MIN_REPEAT_MS, 2 * self._nack.retry_ms)
         assembled = self._assembler.add(packet)
         self._pass_on(assembled.frames, assembled.is_torn)
 

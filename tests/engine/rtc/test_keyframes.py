@@ -7,7 +7,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from engine.config import VideoEncodingConfig
 from engine.rtc.encoders import LiveH264Encoder, LiveVp8Encoder
-from engine.rtc.keyframes import REPEAT_MS, KeyFrameRequests, is_key_frame
+from engine.rtc.keyframes import MIN_REPEAT_MS, KeyFrameRequests, is_key_frame
 from tests.engine.rtc.scripted import Clock
 
 
@@ -20,7 +20,7 @@ def test_a_key_frame_is_asked_for_at_once_and_again_until_it_comes() -> None:
     for clock.now in range(0, 400, 10):
         requests.want()
         asked += [clock.now] * requests.take_due()
-    assert asked == [0, REPEAT_MS, 2 * REPEAT_MS, 3 * REPEAT_MS]
+    assert asked == [0, MIN_REPEAT_MS, 2 * MIN_REPEAT_MS, 3 * MIN_REPEAT_MS]
     requests.note_arrival()
     assert requests.due_at_ms is None
     assert not requests.take_due()
@@ -35,7 +35,7 @@ def test_requests_for_two_mishaps_in_a_row_are_kept_apart() -> None:
     clock.now = 10
     requests.want()
     assert not requests.take_due()
-    clock.now = REPEAT_MS
+    clock.now = MIN_REPEAT_MS
     assert requests.take_due()
 
 
