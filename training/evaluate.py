@@ -21,10 +21,10 @@ from engine.puppeteer import IdentityState
 from gcavt.checkpoint import CheckpointError
 from training.datasets.render import TripleCounts, write_part
 from training.metrics.actor import Actor, opened
-from training.metrics.clips import follow_figures, play_clip, sync_figures
+from training.metrics.clips import follow_figures, play_clip, read_clip, sync_figures
 from training.metrics.held_out import HeldOut
-from training.metrics.performance import RenderedFilm, evaluate_performance
-from training.metrics.playing import Played
+from training.metrics.performance import evaluate_performance
+from training.metrics.playing import Driven
 from training.metrics.reader import FaceReader
 from training.metrics.rendered import MODES, evaluate_control, evaluate_modes
 from training.metrics.report import markdown
@@ -136,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
         with ExitStack() as stack:
             subjects = _subjects(args, held_out, stack)
             if args.sheets_only:
-                draw_showcase(subjects, settings, args.out)
+                clips = [read_clip(subjects.actor, clip) for clip in tqdm(args.clips, desc="clips")]
+                draw_bank(subjects, clips, args.out)
                 return 0
             for figures in evaluate(subjects, settings, args.out):
                 report = _write(args.out, {"model": args.model, **figures})
@@ -225,16 +226,7 @@ def evaluate(subjects: Subjects, settings: Settings, out: Path) -> Iterator[dict
         _write_png(out / "clips.png", clips_sheet(played))
         yield figures | {"follow": follow_figures(played), "sync": sync_figures(played)}
     if subjects.bank:
-        _draw_bank(subjects, film, played, out)
-
-
-def draw_showcase(subjects: Subjects, settings: Settings, out: Path) -> None:
-    """The sheets of the bank alone."""
-    film = evaluate_performance(subjects.actor, subjects.held_out, settings.seconds)
-    played = [
-        play_clip(subjects.actor, _stand_in(subjects), clip) for clip in tqdm(subjects.clips, desc="clips")
-    ]
-    _draw_bank(subjects, film, played, out)
+        draw_bank(subjects, played, out)
 
 
 def _stand_in(subjects: Subjects) -> IdentityState:
@@ -242,14 +234,15 @@ def _stand_in(subjects: Subjects) -> IdentityState:
     return subjects.held_out.state(subjects.actor, subjects.held_out.sample(1, seed=2)[0])
 
 
-def _draw_bank(subjects: Subjects, film: RenderedFilm, played: Sequence[Played], out: Path) -> None:
+def draw_bank(subjects: Subjects, clips: Sequence[Driven], out: Path) -> None:
+    """The sheets of ready identities, driven by rendered people, by our speech and by the clips."""
     actor, bank = subjects.actor, subjects.bank
     _write_png(out / "bank.png", bank_sheet(actor, bank))
     with FaceReader() as reader:
         _write_png(out / "sources.png", three_source_sheet(actor, subjects.held_out, bank, reader))
-    _write_png(out / "words.png", words_sheet(actor, bank[0], film))
-    if played:
-        _write_png(out / "drivers.png", drivers_sheet(actor, bank, played))
+    _write_png(out / "words.png", words_sheet(actor, bank[0]))
+    if clips:
+        _write_png(out / "drivers.png", drivers_sheet(actor, bank, clips))
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.media_files import SOUND_RATE, MediaFile, pictures_at_25_fps, read_sound
 from engine.puppeteer import IdentityState
 from gcavt.audio import resample_to_16k_mono
 from training.metrics.actor import Actor
 from training.metrics.follow import READINGS, Readings, correlations, pooled_correlations
-from training.metrics.playing import Played, play
+from training.metrics.playing import Driven, Played, drive, play
 from training.metrics.sync import sync_of
 
 
 def play_clip(actor: Actor, identity: IdentityState, path: Path) -> Played:
     """One clip and its avatars. Raises BadMediaError, NoFaceError."""
+    return play(actor, identity, path.stem, *_film(path))
+
+
+def read_clip(actor: Actor, path: Path) -> Driven:
+    """One clip and its codes. Raises BadMediaError, NoFaceError."""
+    return drive(actor, path.stem, *_film(path))
+
+
+def _film(path: Path) -> tuple[Iterator[NDArray[np.uint8]], NDArray[np.float32] | None]:
+    """Pictures at 25 fps and 16 kHz sound, if there is any."""
     media = MediaFile.probe(path)
-    sound = None
-    if media.has_sound:
-        samples = read_sound(media).samples.mean(axis=0)
-        sound = resample_to_16k_mono(samples, SOUND_RATE)
-    return play(actor, identity, path.stem, pictures_at_25_fps(media), sound)
+    if not media.has_sound:
+        return pictures_at_25_fps(media), None
+    samples = read_sound(media).samples.mean(axis=0)
+    return pictures_at_25_fps(media), resample_to_16k_mono(samples, SOUND_RATE)
 
 
 def follow_figures(played: Sequence[Played]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from training.metrics.flicker import flicker
 from training.metrics.held_out import Acting, HeldOut
 from training.metrics.playing import Played, play, read_driver, take
 from training.synthetic.identity import Identity, Scene
-from training.synthetic.motion import join_speech, perform_speech
+from training.synthetic.motion import Performance, join_speech, perform_speech
 from training.synthetic.performance import VISEME_NAMES
 from training.synthetic.renderer import Renderer
 from training.synthetic.speech import Voice, speak
@@ -55,9 +55,8 @@ def evaluate_performance(actor: Actor, held_out: HeldOut, seconds: float) -> Ren
     """
     index = held_out.sample(1, seed=2)[0]
     avatar, driver = held_out.identities[0], held_out.identities[1]
-    count = round(seconds * VIDEO_FPS)
-    speech = join_speech([speak(SENTENCE, VOICE)], [_PAUSE_S])
-    performance = perform_speech(np.random.default_rng(11), speech, count)
+    performance, sound_16k = speak_sentence(seconds)
+    count = len(performance.pose_T6)
     actings = [
         Acting(pose=pose, expression=expression, mouth=mouth)
         for pose, expression, mouth in zip(
@@ -67,18 +66,27 @@ def evaluate_performance(actor: Actor, held_out: HeldOut, seconds: float) -> Ren
     frames = _driver_film(held_out, driver, actings)
     exact = [held_out.render(avatar, a).image for a in tqdm(actings, desc="exact film", leave=False)]
     state = held_out.state(actor, index)
-    sound = resample_to_16k_mono(performance.samples, performance.sample_rate)
-    played = play(actor, state, "rendered driver", frames, sound)
+    played = play(actor, state, "rendered driver", frames, sound_16k)
     return RenderedFilm(
         played=played,
         exact_THWC=np.stack(exact),
-        words=word_of_frame(speech.words, count),
+        words=word_of_frame(performance.words, count),
         visemes=[VISEME_NAMES[int(np.argmax(row))] for row in performance.visemes_T15],
         figures={
             "flicker": _flicker_figures(actor, state, played, np.stack(exact), frames[0]),
             "sync": sync_figures([played]),
         },
     )
+
+
+def speak_sentence(seconds: float) -> tuple[Performance, NDArray[np.float32]]:
+    """How SENTENCE is performed in the first `seconds`, and its 16 kHz sound.
+
+    Raises EspeakMissingError where there is nothing to speak with.
+    """
+    speech = join_speech([speak(SENTENCE, VOICE)], [_PAUSE_S])
+    performance = perform_speech(np.random.default_rng(11), speech, round(seconds * VIDEO_FPS))
+    return performance, resample_to_16k_mono(performance.samples, performance.sample_rate)
 
 
 def _driver_film(held_out: HeldOut, identity: int, actings: list[Acting]) -> list[Image]:

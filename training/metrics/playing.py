@@ -56,17 +56,22 @@ class Take:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
-    """One driving film with its avatars."""
+class Driven:
+    """One driving film and the codes that it gives, frame by frame."""
 
     name: str
     driver_frames: Sequence[Image]
     driver: Watched
     codes: Sequence[DrivingCodes]
-    """What drives `by_video`, frame by frame."""
-    by_video: Take
     spoken: Sequence[DrivingCodes]
-    """What drives `by_sound`; empty for a silent film."""
+    """Pose and expression by video, the mouth by sound alone; empty for a silent film."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played(Driven):
+    """A driving film with its avatars."""
+
+    by_video: Take
     by_sound: Take | None
     """Pose and expression by video, the mouth by sound alone; None for a silent film."""
     sync_curves: dict[str, NDArray[np.float64]]
@@ -84,42 +89,40 @@ def play(
 
     Raises NoFaceError if no frame shows a face.
     """
+    driven = drive(actor, name, frames, sound_16k)
+    by_video = take(actor, identity, name, driven.codes)
+    by_sound, curves = None, {}
+    if driven.spoken:
+        by_sound = take(actor, identity, f"{name}, mouth by sound", driven.spoken)
+        curves = _sync_curves(driven, by_video, by_sound)
+    return Played(**vars(driven), by_video=by_video, by_sound=by_sound, sync_curves=curves)
+
+
+def drive(actor: Actor, name: str, frames: Iterable[Image], sound_16k: NDArray[np.float32] | None) -> Driven:
+    """Read a film at 25 fps and its sound. Raises NoFaceError if no frame shows a face."""
     shown = list(frames)
     codes, readings = read_driver(actor, name, shown)
-    driver = Watched(readings=readings, mouth_TD=np.stack([code.content_code for code in codes]))
-    by_video = take(actor, identity, name, codes)
-    if sound_16k is None:
-        return Played(
-            name=name,
-            driver_frames=shown,
-            driver=driver,
-            codes=codes,
-            by_video=by_video,
-            spoken=(),
-            by_sound=None,
-            sync_curves={},
-        )
-    heard = hear(actor, sound_16k, len(codes))
-    spoken = [code._replace(content_code=mouth) for code, mouth in zip(codes, heard, strict=True)]
-    by_sound = take(actor, identity, f"{name}, mouth by sound", spoken)
+    heard = [] if sound_16k is None else hear(actor, sound_16k, len(codes))
+    return Driven(
+        name=name,
+        driver_frames=shown,
+        driver=Watched(readings=readings, mouth_TD=np.stack([code.content_code for code in codes])),
+        codes=codes,
+        spoken=[code._replace(content_code=mouth) for code, mouth in zip(codes, heard, strict=bool(heard))],
+    )
+
+
+def _sync_curves(driven: Driven, by_video: Take, by_sound: Take) -> dict[str, NDArray[np.float64]]:
+    """Of the sound with each mouth; none for a film too short."""
+    if len(driven.codes) < 2 * MAX_LAG_FRAMES + LEAST_FRAMES:
+        return {}
+    heard = np.stack([code.content_code for code in driven.spoken])
     mouths = {
-        "driver": driver.mouth_TD,
+        "driver": driven.driver.mouth_TD,
         "by_video": by_video.watched.mouth_TD,
         "by_sound": by_sound.watched.mouth_TD,
     }
-    curves = {}
-    if len(codes) >= 2 * MAX_LAG_FRAMES + LEAST_FRAMES:
-        curves = {key: correlation_at_lags(np.stack(heard), mouth) for key, mouth in mouths.items()}
-    return Played(
-        name=name,
-        driver_frames=shown,
-        driver=driver,
-        codes=codes,
-        by_video=by_video,
-        spoken=spoken,
-        by_sound=by_sound,
-        sync_curves=curves,
-    )
+    return {key: correlation_at_lags(heard, mouth) for key, mouth in mouths.items()}
 
 
 class _RecordingTracker(FaceTracker):

@@ -7,26 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import DrivingCodes
 from engine.compositor import read_picture
-from engine.errors import BadMediaError
+from engine.errors import BadMediaError, NoFaceError
 from engine.puppeteer import IdentityState
 from gcavt import code_space
 from training.metrics.actor import CODE_OF, Actor, Image
 from training.metrics.clips import grid_sentence
-from training.metrics.held_out import DRIVERS, Driver, HeldOut
-from training.metrics.performance import RenderedFilm
-from training.metrics.playing import Played
+from training.metrics.held_out import DRIVERS, Acting, Driver, HeldOut
+from training.metrics.performance import speak_sentence, word_of_frame
+from training.metrics.playing import Driven, hear
 from training.metrics.reader import FaceReader
 from training.metrics.sheets import grid
-from training.synthetic.performance import both, weight_vector
+from training.synthetic.motion import Performance
+from training.synthetic.performance import VISEME_NAMES, both, weight_vector
 
-_SIDE_PX = 160
-_CANDIDATES = 24
+_SIDE_PX = 144
+_CANDIDATES = 96
+_MODERATE_DEG = (18.0, 28.0, 15.0)
+_BLINK = code_space.COEFFICIENTS.index("eyeBlinkLeft")
+_ABREAST = 2
+"""Identities in a row of the bank's sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +97,15 @@ def bank_sheet(actor: Actor, bank: Sequence[Character]) -> Image:
     A model whose codes are its own cannot be told what to show: its sheet has the portraits alone.
     """
     moments = MOMENTS if actor.manifest.code_space == "exact" else {}
-    rows, labels = [], []
-    for character in bank:
-        pictures = [_drawn(actor, character, *moment) for moment in moments.values()]
-        rows.append([character.portrait, *pictures])
-        labels.append([character.name, *moments])
-    return grid(rows, labels, _SIDE_PX)
+    rows: list[list[Image]] = []
+    labels: list[list[str]] = []
+    for number, character in enumerate(bank):
+        if number % _ABREAST == 0:
+            rows.append([])
+            labels.append([])
+        rows[-1] += [character.portrait, *(_drawn(actor, character, *moment) for moment in moments.values())]
+        labels[-1] += [character.name, *moments]
+    return grid(rows, labels, 128)
 
 
 def _drawn(
@@ -135,10 +142,10 @@ def three_source_sheet(
     chosen = {driver: _spread(held_out, driver, columns, rng) for driver in DRIVERS}
     frames = {d: [held_out.driving_frame(i, rng, reader) for i in chosen[d]] for d in DRIVERS}
     read = {d: [actor.codes(*frame) for frame in frames[d]] for d in DRIVERS}
-    tops = [_beside_each_other([frames[d][k].image for d in DRIVERS]) for k in range(columns)]
-    pictures = [[_legend(), *tops]]
-    labels = [["drivers of", *["pose   expression   mouth"] * columns]]
-    for character in bank[:rows]:
+    empty = np.full((_SIDE_PX, _SIDE_PX, 3), 24, np.uint8)
+    pictures = [[empty, *(frame.image for frame in frames[d])] for d in DRIVERS]
+    labels = [["", *[f"{d} from"] * columns] for d in DRIVERS]
+    for character in bank[:: max(1, len(bank) // rows)][:rows]:
         row = [character.portrait]
         for k in range(columns):
             codes = DrivingCodes(**{CODE_OF[d]: getattr(read[d][k], CODE_OF[d]) for d in DRIVERS})
@@ -150,7 +157,9 @@ def three_source_sheet(
 
 def _spread(held_out: HeldOut, driver: Driver, count: int, rng: np.random.Generator) -> list[int]:
     """Held-out frames that differ in a factor as much as may be, one far from those before it at a time."""
-    candidates = held_out.sample(_CANDIDATES, seed=20 + DRIVERS.index(driver))
+    drawn = held_out.sample(_CANDIDATES, seed=20 + DRIVERS.index(driver))
+    moderate = [i for i in drawn if _is_moderate(held_out.acting(i))]
+    candidates = moderate if len(moderate) >= count else drawn
     values = np.stack([getattr(held_out.acting(i), driver) for i in candidates])
     if driver == "pose":
         values = values[:, :3]
@@ -163,33 +172,21 @@ def _spread(held_out: HeldOut, driver: Driver, count: int, rng: np.random.Genera
     return [candidates[picked[int(k)]] for k in order] + [candidates[start]] * (count - len(picked))
 
 
-def _beside_each_other(images: Sequence[Image]) -> Image:
-    """A square with the pictures in a row across its middle."""
-    side = 3 * _SIDE_PX
-    small = side // len(images)
-    square = np.full((side, side, 3), 24, np.uint8)
-    top = (side - small) // 2
-    for k, image in enumerate(images):
-        square[top : top + small, k * small : (k + 1) * small] = cv2.resize(
-            image, (small, small), interpolation=cv2.INTER_AREA
-        )
-    return square
-
-
-def _legend() -> Image:
-    return np.full((_SIDE_PX, _SIDE_PX, 3), 24, np.uint8)
+def _is_moderate(acting: Acting) -> bool:
+    """Whether a live driver would look so: turned no further than a camera follows, with open eyes."""
+    return bool((np.abs(acting.pose[:3]) < _MODERATE_DEG).all() and acting.expression[_BLINK] < 0.5)
 
 
 # -- real drivers, and sound --------------------------------------------------------------------------------
 
 
 def drivers_sheet(
-    actor: Actor, bank: Sequence[Character], played: Sequence[Played], *, columns: int = 6
+    actor: Actor, bank: Sequence[Character], clips: Sequence[Driven], *, columns: int = 6
 ) -> Image:
     """Real people and, below each, one of the bank driven by them, at the same moments."""
     rows: list[list[Image]] = []
     labels: list[list[str]] = []
-    for number, one in enumerate(played):
+    for number, one in enumerate(clips):
         character = bank[(3 * number) % len(bank)]
         times = np.linspace(0, len(one.driver_frames) - 1, columns + 2).round().astype(int)[1:-1]
         rows.append([one.driver_frames[t] for t in times])
@@ -201,20 +198,41 @@ def drivers_sheet(
     return grid(rows, labels, _SIDE_PX)
 
 
-def words_sheet(actor: Actor, character: Character, film: RenderedFilm, *, columns: int = 12) -> Image:
+def words_sheet(actor: Actor, character: Character, *, seconds: float = 5.0, columns: int = 13) -> Image:
     """A ready identity whose mouth hears our synthetic speech: two moments of every word, the word below.
 
-    Pose and expression are the performance's own; the mouth has nothing but the sound.
+    The mouth has nothing but the sound. Pose and expression are the performance's own by exact codes; a model
+    whose codes are its own keeps those of its portrait.
     """
-    spoken = film.played.spoken
-    times = word_moments(film.words)
+    performance, sound_16k = speak_sentence(seconds)
+    heard = hear(actor, sound_16k, len(performance.pose_T6))
+    resting = _without_mouth(actor, character, performance)
+    words = word_of_frame(performance.words, len(heard))
+    times = word_moments(words)
     rows: list[list[Image]] = []
     labels: list[list[str]] = []
     for first in range(0, len(times), columns):
         part = times[first : first + columns]
-        rows.append([actor.puppeteer.generate(character.state, *spoken[t])[0] for t in part])
-        labels.append([f"{film.words[t]} ({film.visemes[t]})" for t in part])
+        codes = [resting[t]._replace(content_code=heard[t]) for t in part]
+        rows.append([actor.puppeteer.generate(character.state, *code)[0] for code in codes])
+        visemes = [VISEME_NAMES[int(np.argmax(performance.visemes_T15[t]))] for t in part]
+        labels.append([f"{words[t]} ({viseme})" for t, viseme in zip(part, visemes, strict=True)])
     return grid(rows, labels, 128)
+
+
+def _without_mouth(actor: Actor, character: Character, performance: Performance) -> list[DrivingCodes]:
+    """Codes for every frame of a performance, with a closed mouth or the portrait's."""
+    if actor.manifest.code_space == "exact":
+        nothing = np.zeros(len(code_space.COEFFICIENTS), np.float32)
+        return [
+            Acting(pose=pose, expression=expression, mouth=nothing).codes
+            for pose, expression in zip(performance.pose_T6, performance.expression_T52, strict=True)
+        ]
+    with FaceReader() as reader:
+        face = reader.read(character.portrait)
+    if face is None:
+        raise NoFaceError(f"no face was found in the portrait of {character.name}")
+    return [actor.codes(character.portrait, face.landmarks_68)] * len(performance.pose_T6)
 
 
 def word_moments(words: Sequence[str]) -> list[int]:
