@@ -36,12 +36,12 @@ class Background:
 
     def filling(self, height: int, width: int) -> Image:
         """(height, width, 3): scaled to cover the frame, its middle cut out, softened."""
-        picture_HWC = _cover(self.image_HWC, height, width)
         if not self.blur:
-            return picture_HWC
-        # what a frame-filling blur removes is not there to be computed at full size
-        small = cv2.resize(picture_HWC, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        soft = cv2.GaussianBlur(small, (0, 0), self.blur * height / 2, borderType=cv2.BORDER_REFLECT_101)
+            return _cover(self.image_HWC, height, width)
+        # what the blur removes need not be computed: at this scale its standard deviation is 4 pixels
+        shrink = max(1.0, self.blur * height / 4)
+        small = _cover(self.image_HWC, round(height / shrink), round(width / shrink))
+        soft = cv2.GaussianBlur(small, (0, 0), self.blur * height / shrink, borderType=cv2.BORDER_REFLECT_101)
         return np.asarray(cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 

@@ -23,7 +23,7 @@ from engine.sources.url import without_password
 Opener = Callable[[Fields, MediaClock, PerformanceMetrics], Sink]
 
 LIVE_H264: Final = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline", "threads": "1"}
-"""One thread: the cores belong to the model, and a picture of 256 px takes under a millisecond."""
+"""One thread: the cores belong to the model, and a picture of 256 px takes about a millisecond."""
 REALTIME_VP9: Final = {
     "deadline": "realtime",
     "cpu-used": "8",

@@ -25,7 +25,7 @@ HOW_TO_GET_ONE: Final = {
     "darwin": "install OBS (https://obsproject.com), start its virtual camera once and close it again",
     "win32": "install OBS (https://obsproject.com), which brings a virtual camera",
 }
-SIDE_BLUR: Final = 0.06
+SIDE_BLUR: Final = 0.12
 """Where the camera is wider than the avatar, its own picture fills the sides, this soft."""
 JOIN_S: Final = 2.0
 
