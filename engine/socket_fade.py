@@ -27,6 +27,11 @@ built-in clip is 1.6)."""
 STILL_NS: Final = 100 * NS_PER_MS
 """A source may be silent for this long, as a camera of 12 pictures a second is, before anything happens."""
 
+PATIENCE: Final = 1.6
+"""A source that speaks seldom, as a webcam in the dark does, is waited for this many of its usual gaps."""
+MAX_GAP_NS: Final = 320 * NS_PER_MS
+GAP_WEIGHT: Final = 0.3
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -51,6 +56,7 @@ class SocketFade:
         self._hold_ns = hold_ms * NS_PER_MS
         self._ease_ns = ease_ms * NS_PER_MS
         self._spoken: dict[Route, tuple[Spoken, int]] = {}
+        self._usual_gap_ns: dict[Route, float] = {}
         self._take: Hashable = None
         self._target: Code | None = None
         self._still_from: Code | None = None
@@ -93,6 +99,10 @@ class SocketFade:
 
     def _listen(self, chain: Sequence[Route], spoken: Mapping[Route, Spoken], now_ns: int) -> None:
         kept = {*chain, self.effective}
+        for route in spoken.keys() & self._spoken.keys():
+            gap_ns = min(now_ns - self._spoken[route][1], MAX_GAP_NS)
+            usual_ns = self._usual_gap_ns.get(route, gap_ns)
+            self._usual_gap_ns[route] = usual_ns + GAP_WEIGHT * (gap_ns - usual_ns)
         self._spoken = {route: said for route, said in self._spoken.items() if route in kept}
         self._spoken |= {route: (said, now_ns) for route, said in spoken.items() if route in chain}
 
@@ -102,7 +112,8 @@ class SocketFade:
         return next((route for route in candidates if route and self._speaks(route, now_ns)), None)
 
     def _speaks(self, route: Route, now_ns: int) -> bool:
-        return route in self._spoken and now_ns - self._spoken[route][1] <= self._hold_ns
+        patience_ns = max(self._hold_ns, PATIENCE * self._usual_gap_ns.get(route, 0))
+        return route in self._spoken and now_ns - self._spoken[route][1] <= patience_ns
 
     def _aim(self, effective: Route | None, idle: Spoken, now_ns: int) -> tuple[Code, Hashable, bool]:
         """Where the code should be, the take it belongs to, and whether its source is silent."""

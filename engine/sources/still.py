@@ -12,8 +12,8 @@ from engine.errors import BadMediaError
 from engine.mailbox import LatestFrame
 from engine.sources.source import Arrival
 
-REPEATS_PER_SECOND = 5.0
-"""Often enough for a socket to know that its source is alive."""
+REPEATS_PER_SECOND = 12.5
+"""Often enough for a socket to know that its source is alive; it is looked at once."""
 
 
 class StillSource:

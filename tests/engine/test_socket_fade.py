@@ -78,6 +78,19 @@ def test_a_lost_face_is_held_and_then_eases_to_idle() -> None:
     assert script.fade.effective is None
 
 
+def test_a_camera_of_four_pictures_a_second_is_not_taken_for_lost() -> None:
+    script = Script()
+    effective = []
+    for _ in range(20):
+        script.show((CAMERA,), {"camera": 1})
+        for _ in range(5):
+            script.show((CAMERA,))
+            effective.append(script.fade.effective)
+    assert effective[-50:] == [CAMERA] * 50
+    script.show((CAMERA,), frames=13)
+    assert script.fade.effective is None
+
+
 def test_a_held_head_goes_on_breathing_within_200_ms() -> None:
     pose = code_space.pose_code([5, 20, 0, 0, 0, 0])
     script = Script(NATURAL_STEP["pose"])
