@@ -178,10 +178,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="draw the identity bank and the built-in driver clip")
     parser.add_argument("--out", type=Path, default=PRETRAINED)
     parser.add_argument("--only", choices=("identities", "clip"), help="draw only these")
+    parser.add_argument("--names", nargs="+", choices=IDENTITIES, default=[*IDENTITIES], help="default: all")
     args = parser.parse_args(argv)
     if args.only != "clip":
-        for name, seed in IDENTITIES.items():
-            write_identity(args.out / "lite" / "identities", name, seed)
+        for name in args.names:
+            write_identity(args.out / "lite" / "identities", name, IDENTITIES[name])
     if args.only != "identities":
         write_driver_clip(args.out / "clips" / "demo.mp4", np.random.default_rng(_DRIVER_MOTION_SEED))
 
