@@ -20,7 +20,7 @@ import av
 import pytest
 from aiohttp.test_utils import TestServer
 from aiortc import RTCPeerConnection
-from aiortc.rtp import RtcpPsfbPacket
+from aiortc.rtp import RtcpPsfbPacket, RtpPacket
 
 import engine.http.app
 from clients.bench.headless import CAMERA_FPS, SDP_HEADERS, CameraTrack, Footage, HeadlessClient
@@ -162,12 +162,17 @@ async def test_garbage_comes_instead_of_media(show: Show, footage: Footage) -> N
     await show.until_camera("live", True)
     transport = show._connections[-1].getSenders()[0].transport
     dice = random.Random(0)
-    for size in (0, 1, 11, 12, 13, 100, 1500):
-        for first in (0x00, 0x80, 0x90, 0xB0, 0xFF, 0x16):
-            junk = bytes([first]) + dice.randbytes(size)
-            await transport.transport._send(junk)  # on the wire, in the place of SRTP and DTLS
-            if len(junk) >= 12:
-                await transport._send_rtp(junk)  # well protected, and still no RTP
+    for size in (0, 1, 11, 12, 100, 1200):
+        for first in (0x00, 0x16, 0x80, 0x90, 0xB0, 0xFF):  # on the wire, in the place of SRTP and DTLS
+            await transport.transport._send(bytes([first]) + dice.randbytes(size))
+        for payload_type in (0, 63, 97, 127):  # well protected, and still nothing to play
+            packet = RtpPacket(payload_type=payload_type, ssrc=dice.getrandbits(32))
+            packet.payload = dice.randbytes(size)
+            await transport._send_rtp(packet.serialize())
+        for packet_type in range(200, 207):
+            await transport._send_rtp(
+                bytes([0x81, packet_type, *divmod(size // 4, 256)]) + dice.randbytes(size + 4)
+            )
     await show.goes_on()
     assert (await show.camera())["live"]
 
