@@ -71,8 +71,8 @@ class OscControl(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Address) -> None:
         try:
             messages = [timed.message for timed in OscPacket(data).messages]
-        except ParseError:
-            self._complain("This is not an OSC packet.", addr)
+        except ParseError:  # not answered: who sent it is anybody's guess
+            logger.info("a packet from %s is not OSC", addr[0])
             return
         for message in messages:
             try:

@@ -142,7 +142,7 @@ async def test_what_cannot_be_done_is_answered_in_one_sentence(
     assert await patched(told["max"]) == [{"pose": "camera"}]
 
 
-async def test_noise_is_answered_and_survived(desk: Desk, told: dict[str, Told]) -> None:
+async def test_noise_is_survived(desk: Desk, told: dict[str, Told]) -> None:
     rng = random.Random(0)
     whole = message("/gcavt/lena/gain/pose", 1.5)
     for _ in range(200):
