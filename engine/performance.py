@@ -27,7 +27,7 @@ from engine.reader import ClipMemory, Cue, Reader, Reading
 from engine.sinks.sink import AvatarFrame, Sink
 from engine.sinks.webrtc import SmoothedLatency
 from engine.sources.remote import RemoteSource
-from engine.sources.source import HearSound, Source
+from engine.sources.source import HearSound, Source, problem_of
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
@@ -207,7 +207,7 @@ class Performance:
         """What GET /sessions/{id} tells, in JSON types."""
         absent = {"video": False, "audio": False, "live": False, "kind": "none"}
         sources = {name: dict(absent) for name in ("camera", "clip")}
-        sources |= {name: {**source.state, "kind": source.kind} for name, source in self._sources.items()}
+        sources |= {name: _told(source) for name, source in self._sources.items()}
         return {
             "identity": self.identity_name,
             "sockets": {socket: str(self.bay.route_of(socket)) for socket in SOCKETS},
@@ -338,3 +338,8 @@ class Performance:
                 await self._clock.sleep_until(chunk.capture_time_ns + delay_ns)
             for sink in self._sinks:
                 sink.play(chunk)
+
+
+def _told(source: Source) -> dict[str, Any]:
+    problem = problem_of(source)
+    return {**source.state, "kind": source.kind, **({"problem": problem} if problem else {})}

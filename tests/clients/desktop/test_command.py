@@ -89,7 +89,7 @@ def test_a_file_drives_the_avatar_into_a_file(
     write_face(clip)
     words = ["desktop", "--no-preview", "--video", str(clip), "--microphone", "none", "--out", str(out)]
     words += ["--model", str(tiny_bundles.path("edit_repose")), "--background", "#2040a0", "--threads", "1"]
-    assert main([*words, "--seconds", "3"]) == 0
+    assert main([*words, "--seconds", "6"]) == 0
     assert "pictures; from capture to picture p50" in capsys.readouterr().out
     media = MediaFile.probe(out)
     pictures = list(pictures_at_25_fps(media))

@@ -18,7 +18,7 @@ from engine.clock import MediaClock
 from engine.errors import BadDescriptionError, DeviceMissingError
 from engine.media import AudioChunk
 from engine.sources.ffmpeg import FfmpegSource, MediaInput
-from engine.sources.source import Arrival
+from engine.sources.source import Arrival, problem_of
 from engine.sources.url import open_url, without_password
 from engine.sources.webcam import WebcamConfig, list_webcams, webcam_input
 from tests.engine.media_on_the_fly import eventually, write_video
@@ -111,6 +111,7 @@ async def test_a_stream_that_nobody_sends_is_reported_and_tried_again() -> None:
     source = open_url(f"tcp://127.0.0.1:{free_port()}", MediaClock(), nobody)
     source.start()
     assert "Connection refused" in await problem(source)
+    assert problem_of(source) == source.problem
     assert source.state["live"] is False
     await source.close()
 
