@@ -129,8 +129,8 @@ async def test_the_voice_drives_the_mouth_and_is_heard(open_server: OpenServer, 
         await client.watch()
         await until(lambda: len(client.seen.arrivals_s) >= 10 and client.seen.sound_packets >= 8)
         state = await client.state()
-    # the mel window reaches 120 ms beyond the moment that it speaks for
-    assert state["stage_ms"]["capture_to_send"]["p50"] > 110
+    # the mel window reaches that far beyond the moment that it speaks for
+    assert state["stage_ms"]["capture_to_send"]["p50"] > PerformanceConfig().look_ahead_ms
     assert "track" not in state["stage_ms"]
 
 
