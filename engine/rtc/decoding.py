@@ -62,9 +62,13 @@ class DecoderFeed(queue.Queue[Any]):
         """None ends decoding; what still waits then is not decoded any more."""
         if item is None:
             self.is_closed = True
-            with self.mutex:
-                self.queue.clear()
+            self.drop_waiting()
         super().put(item, block, timeout)
+
+    def drop_waiting(self) -> None:
+        """Give up what has not been decoded yet."""
+        with self.mutex:
+            self.queue.clear()
 
     def get(self, block: bool = True, timeout: float | None = None) -> None:
         while (task := super().get(block, timeout)) is not None:

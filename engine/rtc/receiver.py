@@ -25,8 +25,8 @@ from engine.rtc.playout import PlayoutBuffer
 from engine.rtc.rtp_time import RtpTimeline
 
 VIDEO_GIVE_UP_MS = 150.0
-MAX_UNDECODED_FRAMES = 25
-"""A decoder this far behind (one second) gets nothing more until it has caught up."""
+MAX_UNDECODED_FRAMES = 12
+"""A decoder this far behind (half a second) goes on from the next key frame."""
 MAX_UNREAD_FRAMES = {"video": 1, "audio": 50}
 
 
@@ -148,10 +148,13 @@ class _VideoSeat(_Seat):
             codec = self._codec(frame.payload_type)
             ticks = self._timeline_of(codec).ticks(frame.timestamp)
             self._capture.note_arrival(ticks * NS_PER_S // codec.clockRate, self._clock.now_ns())
+            if self.feed.qsize() >= MAX_UNDECODED_FRAMES:
+                self.feed.drop_waiting()
+                self._has_begun = False
             if is_key_frame(codec.name, frame.data):
                 self._has_begun = True
                 self._key_frames.note_arrival()
-            if self._has_begun and self.feed.qsize() < MAX_UNDECODED_FRAMES:
+            if self._has_begun:
                 self.feed.put(Undecoded(codec, frame.data, ticks))
             else:  # late to the stream, or behind with it
                 self._key_frames.want()

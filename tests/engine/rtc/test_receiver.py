@@ -36,7 +36,7 @@ from engine.clock import NS_PER_MS, MediaClock
 from engine.config import VideoEncodingConfig
 from engine.rtc.capture_clock import CaptureClock
 from engine.rtc.encoders import LiveH264Encoder, LiveVp8Encoder
-from engine.rtc.receiver import make_low_latency
+from engine.rtc.receiver import MAX_UNDECODED_FRAMES, make_low_latency
 
 OPUS = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48000, channels=2, payloadType=96)
 PCMU = RTCRtpCodecParameters(mimeType="audio/PCMU", clockRate=8000, channels=1, payloadType=0)
@@ -254,6 +254,22 @@ async def test_an_unread_picture_makes_room_for_the_next(video: Line) -> None:
         await video.feed(*sender.next())
     await asyncio.sleep(0.3)
     assert (await video.receiver.track.recv()).pts == 4 * 3600
+
+
+async def test_a_decoder_that_is_far_behind_goes_on_from_a_key_frame(video: Line) -> None:
+    sender = PictureSender()
+    await video.feed(*sender.next())
+    await video.until(lambda: len(video.frames) == 1)
+    feed = video.receiver._RTCRtpReceiver__decoder_queue
+    feed.qsize = lambda: MAX_UNDECODED_FRAMES  # as if the decoder had not come to it
+    await video.feed(*sender.next())
+    await video.until(lambda: video.transport.plis() == 1)
+    del feed.qsize
+    await video.feed(*sender.next())
+    assert len(video.frames) == 1
+    await video.feed(*sender.next(force_keyframe=True))
+    await video.until(lambda: len(video.frames) == 2)
+    assert video.frames[1].pts == 3 * 3600
 
 
 def sound_packets(codec: RTCRtpCodecParameters, count: int, sequence: int, timestamp: int) -> list[RtpPacket]:

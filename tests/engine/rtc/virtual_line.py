@@ -91,6 +91,8 @@ class DecoderInbox:
         is_lost = hasattr(task, "data") and task.data is None
         self.shown.append(Shown(self.now_s(), ticks / self.clock_rate, is_lost))
 
+    def drop_waiting(self) -> None: ...
+
     def qsize(self) -> int:
         return 0
 
