@@ -26,6 +26,7 @@ from gcavt.code_space import pose_from_code, within_reach
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import (
     expression_input,
+    face_landmarks,
     mouth_crop,
     pose_input,
     pose_landmarks,
@@ -67,7 +68,8 @@ class Puppeteer:
         self._bundle = bundle
         self._backend = backend
         self._config = bundle.config
-        self._generator_inputs = engine_specs(bundle.config)["generator"].input_names
+        self._specs = engine_specs(bundle.config)
+        self._generator_inputs = self._specs["generator"].input_names
         self._is_exact = bundle.manifest.code_space == "exact"
 
     @property
@@ -179,21 +181,21 @@ class Puppeteer:
     def pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(12,) how the head of a 256 px driving crop is held; landmarks in the crop's pixels."""
         image = pose_input(crop_HWC, landmarks_68, self._config.pose.input_px)
-        inputs = {"pose_image": to_network(image)[None]}
-        if self._config.pose.reads_landmarks:
-            inputs["pose_landmarks"] = pose_landmarks(landmarks_68)[None]
-        return _first(self._backend.run("pose_encoder", inputs)["pose_code"])
+        landmarks = pose_landmarks(landmarks_68) if self._config.pose.reads_landmarks else None
+        return self._code("pose", image, landmarks)
 
     def expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(256,) the expression of a 256 px driving crop."""
         expression = self._config.expression
         image = expression_input(crop_HWC, landmarks_68, expression.input_px, expression.face_zoom)
-        return self._code("expression_encoder", "expression_image", image, "expression_code")
+        landmarks = face_landmarks(landmarks_68) if expression.reads_landmarks else None
+        return self._code("expression", image, landmarks)
 
     def content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(256,) what the mouth of a 256 px driving crop says."""
         image = mouth_crop(crop_HWC, landmarks_68, self._config.mouth_px)
-        return self._code("content_encoder", "mouth_image", image, "content_code")
+        landmarks = face_landmarks(landmarks_68) if self._config.content.reads_landmarks else None
+        return self._code("content", image, landmarks)
 
     def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> Code:
         """(256,) what the sound of a mel window (bands x frames) says."""
@@ -220,8 +222,12 @@ class Puppeteer:
             raise BundleError(f"model {self._bundle.name} has a free code space: idle needs an identity")
         return identity.rest
 
-    def _code(self, network: str, tensor: str, image_HWC: Image, code: str) -> Code:
-        return _first(self._backend.run(network, {tensor: to_network(image_HWC)[None]})[code])
+    def _code(self, encoder: str, image_HWC: Image, landmarks: NDArray[np.float32] | None) -> Code:
+        """Landmarks go to the encoder's second input, if it has one."""
+        names = self._specs[f"{encoder}_encoder"].input_names
+        values = [to_network(image_HWC)] if landmarks is None else [to_network(image_HWC), landmarks]
+        inputs = {name: value[None] for name, value in zip(names, values, strict=True)}
+        return _first(self._backend.run(f"{encoder}_encoder", inputs)[f"{encoder}_code"])
 
     # -- pictures ------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class MobileNetEncoderConfig:
     face_zoom: float = 1.0
     """How much tighter than the face crop the expression input is cut; above 1 with the eye line level."""
     reads_landmarks: bool = False
-    """Pose only: correct what the image says by the face's 68 landmarks, which place a head far better."""
+    """Correct what the image says by the face's 68 tracked landmarks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class ResNetSEEncoderConfig:
     """`attention` pools over the time axis (SAP), `average` over both, `spatial` keeps every position."""
     normalise: bool = True
     """L2-normalise the code and multiply it by 16, so that both content encoders drive one generator."""
+    reads_landmarks: bool = False
+    """Correct what the image says by the face's 68 tracked landmarks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +161,11 @@ class GcavtConfig:
                 blocks=(1, 1, 2, 1), cardinality=8, base_width=4, stem_channels=32, input_px=128
             ),
             pose=MobileNetEncoderConfig(input_px=128, dropout=0.0, pooling="spatial", reads_landmarks=True),
-            expression=FaceEncoderConfig(widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial"),
+            expression=FaceEncoderConfig(
+                widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial", reads_landmarks=True
+            ),
             content=ResNetSEEncoderConfig(
-                widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial"
+                widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial", reads_landmarks=True
             ),
             audio=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), pooling="attention"),
             generator=EditReposeGeneratorConfig(),

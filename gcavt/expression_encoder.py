@@ -1,23 +1,23 @@
 """E_e: the emotion. A MobileNetV2 (paper) or a ResNetSE34 (lite) over the face with a time-shifted mouth."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from gcavt.backbones.code_scale import to_unit_rms
+from gcavt.backbones.landmark_correction import CorrectedEncoder
 from gcavt.backbones.mobilenet import MobileNetV2
 from gcavt.backbones.resnet_se import ResNetSE34
 from gcavt.config import FaceEncoderConfig, GcavtConfig
 
 
-class ExpressionEncoder(nn.Module):
-    def __init__(self, config: GcavtConfig) -> None:
-        super().__init__()
-        self.backbone = _backbone(config)
-        self.is_normalised = config.expression.normalise
+class ExpressionEncoder(CorrectedEncoder):
+    """Images as `gcavt.preprocessing.expression_input` makes them, landmarks as `face_landmarks`."""
 
-    def forward(self, expression_image: Tensor) -> Tensor:
-        """Expression images (B, 3, E, E), RGB in [0, 1], to expression codes (B, expression_dim)."""
-        expression_code: Tensor = self.backbone(expression_image)
-        return to_unit_rms(expression_code) if self.is_normalised else expression_code
+    def __init__(self, config: GcavtConfig) -> None:
+        super().__init__(
+            _backbone(config),
+            code_dim=config.expression_dim,
+            is_normalised=config.expression.normalise,
+            reads_landmarks=config.expression.reads_landmarks,
+        )
 
 
 def _backbone(config: GcavtConfig) -> nn.Module:

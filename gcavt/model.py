@@ -30,6 +30,8 @@ class DrivingSources(NamedTuple):
     """(B, 1, mel_bands, mel_frames)"""
     pose_landmarks: Tensor | None = None
     """(B, 136), where the pose encoder reads landmarks."""
+    face_landmarks: Tensor | None = None
+    """(B, 136), where the expression and the content encoder do."""
 
 
 class Reconstruction(NamedTuple):
@@ -67,8 +69,8 @@ class Gcavt(nn.Module):
         """
         identity = self.identity_encoder.average(sources.portrait_images)
         pose: Tensor = self.pose_encoder(sources.pose_image, sources.pose_landmarks)
-        expression: Tensor = self.expression_encoder(sources.expression_image)
-        visual: Tensor = self.content_encoder(sources.mouth_image)
+        expression: Tensor = self.expression_encoder(sources.expression_image, sources.face_landmarks)
+        visual: Tensor = self.content_encoder(sources.mouth_image, sources.face_landmarks)
         audio: Tensor = self.audio_encoder(sources.mel_window)
         shared = (torch.cat([code, code]) for code in (identity, pose, expression))
         content = torch.cat([visual, audio])

@@ -359,6 +359,16 @@ def pose_landmarks(landmarks_68: Points, crop_px: int = CROP_PX) -> NDArray[np.f
     return ((landmarks_68 - 0.5 * (crop_px - 1)) * (4.0 / crop_px)).astype(np.float32).reshape(-1)
 
 
+def face_landmarks(landmarks_68: Points) -> NDArray[np.float32]:
+    """(136,): x and y of each landmark about the middle between the eyes, in distances between the eyes, the
+    eye line level."""
+    left, right = landmarks_68[36:42].mean(axis=0), landmarks_68[42:48].mean(axis=0)
+    along = (right - left) / max(float(np.sum((right - left) ** 2)), 1e-6)
+    axes = np.stack([along, [-along[1], along[0]]])
+    aligned = (landmarks_68 - 0.5 * (left + right)) @ axes.T
+    return np.asarray(aligned, np.float32).reshape(-1)
+
+
 def expression_input(crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float = 1.0) -> Image:
     """The face alone, brows to jaw, on black: size_px x size_px x 3 (run time: own mouth, no rotation).
 

@@ -8,9 +8,16 @@ import platform
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from engine.errors import BadMediaError
 from training.recipes import RECIPES, TrainConfig
 
+if TYPE_CHECKING:
+    from training.datasets.on_the_fly import FreshTriples
+
+ON_THE_FLY = ("editor", "reposer", "joint", "gan")
+"""Objectives that need nothing but triples, so that they can be rendered meanwhile."""
 MODELS = ("lite", "paper", "lite_adain", "tiny")
 EPILOG = """
 recipes, in the order the shipped model was made:
@@ -18,7 +25,8 @@ recipes, in the order the shipped model was made:
   joint                       both together, from --init EDITOR --init REPOSER
   pose_encoder, expression_encoder, content_encoder, audio_encoder
                               each encoder regressed to exact codes, independent of the generator
-  pose_correction             what tracked landmarks add, from --init POSE_ENCODER; read them first with
+  pose_correction, expression_correction, content_correction
+                              what tracked landmarks add, from --init of that encoder; read them first with
                               python -m training.prepare.track
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
@@ -57,11 +65,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identities", type=int, default=252, help="identities to render when the data is missing"
     )
+    parser.add_argument(
+        "--on-the-fly",
+        action="store_true",
+        help="train the generator on people rendered meanwhile; --data then serves for evaluation alone",
+    )
+    parser.add_argument(
+        "--render-ahead",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that render ahead, for each training process (default %(default)s)",
+    )
+    parser.add_argument(
+        "--uses", type=float, default=6.0, help="how often each fresh triple is drawn (default %(default)s)"
+    )
     parser.add_argument("--evaluate-every", type=int, default=500, metavar="STEPS")
 
 
 def run(args: argparse.Namespace) -> int:
     config = _configured(args)
+    if args.on_the_fly and config.objective not in ON_THE_FLY:
+        raise BadMediaError(f"--on-the-fly is for {', '.join(ON_THE_FLY)}, not for {config.objective}")
     if config.objective not in ("audio", "sync") and not list(args.data.glob("part_*/done.json")):
         from training.datasets.render import TripleCounts, render_triples
 
@@ -99,10 +124,12 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
     model_config: GcavtConfig = getattr(GcavtConfig, config.model)()
     model = model_from(model_config, args.init)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fresh = _fresh(rank, args) if args.on_the_fly else None
     objective = build_objective(
         config,
         model_config,
         args.data,
+        triples=fresh,
         fresh_model=None if args.init else model,
         real=args.real,
         teacher=args.teacher,
@@ -114,7 +141,32 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
         "torch": torch.__version__,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
-    trainer = Trainer(
-        model, objective, config, args.run, rank=rank, world=args.processes, provenance=provenance
-    )
-    trainer.run(evaluate_every=args.evaluate_every)
+    if fresh is None:
+        trainer = Trainer(
+            model, objective, config, args.run, rank=rank, world=args.processes, provenance=provenance
+        )
+        trainer.run(evaluate_every=args.evaluate_every)
+        return
+    from training.datasets.on_the_fly import OnTheFly
+
+    on_the_fly = OnTheFly(objective, fresh)
+    provenance["data"] = "rendered heads, on the fly (training.datasets.on_the_fly)"
+    try:
+        trainer = Trainer(
+            model, on_the_fly, config, args.run, rank=rank, world=args.processes, provenance=provenance
+        )
+        trainer.run(
+            evaluate_every=args.evaluate_every,
+            before=lambda step: on_the_fly.start(step, config.batch_size),
+        )
+    finally:
+        fresh.close()
+
+
+def _fresh(rank: int, args: argparse.Namespace) -> FreshTriples:
+    """The ring of one training process; each has people of its own."""
+    from training.datasets.on_the_fly import FIRST_FRESH_SEED, FreshConfig, FreshRing, FreshTriples
+
+    first_seed = FIRST_FRESH_SEED * (1 + rank)
+    config = FreshConfig(processes=args.render_ahead, uses=args.uses, first_seed=first_seed)
+    return FreshTriples(args.data, FreshRing(config))

@@ -15,9 +15,11 @@ Objective = Literal[
     "distil",
     "sync",
     "pose",
-    "pose_correction",
     "expression",
     "content",
+    "pose_correction",
+    "expression_correction",
+    "content_correction",
     "audio",
 ]
 
@@ -168,6 +170,14 @@ def pose_encoder() -> TrainConfig:
     )
 
 
+def expression_encoder() -> TrainConfig:
+    return replace(pose_encoder(), name="expression_encoder", objective="expression", steps=3000)
+
+
+def content_encoder() -> TrainConfig:
+    return replace(pose_encoder(), name="content_encoder", objective="content", steps=3000)
+
+
 def pose_correction() -> TrainConfig:
     """What the tracked landmarks add to the pose encoder's image; from --init POSE_ENCODER."""
     return replace(
@@ -182,12 +192,12 @@ def pose_correction() -> TrainConfig:
     )
 
 
-def expression_encoder() -> TrainConfig:
-    return replace(pose_encoder(), name="expression_encoder", objective="expression", steps=3000)
+def expression_correction() -> TrainConfig:
+    return replace(pose_correction(), name="expression_correction", objective="expression_correction")
 
 
-def content_encoder() -> TrainConfig:
-    return replace(pose_encoder(), name="content_encoder", objective="content", steps=3000)
+def content_correction() -> TrainConfig:
+    return replace(pose_correction(), name="content_correction", objective="content_correction")
 
 
 def audio_encoder() -> TrainConfig:
@@ -199,9 +209,11 @@ RECIPES = {
     for recipe in (
         sync,
         pose_encoder,
-        pose_correction,
         expression_encoder,
         content_encoder,
+        pose_correction,
+        expression_correction,
+        content_correction,
         audio_encoder,
         editor,
         reposer,

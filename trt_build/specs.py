@@ -47,8 +47,8 @@ def _tensors(**shapes: tuple[int, ...]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name=name, shape=(BATCH, *shape)) for name, shape in shapes.items())
 
 
-def _pose_landmarks(config: GcavtConfig) -> dict[str, tuple[int, ...]]:
-    return {"pose_landmarks": (LANDMARK_NUMBERS,)} if config.pose.reads_landmarks else {}
+def _landmarks(name: str, *, is_read: bool) -> dict[str, tuple[int, ...]]:
+    return {name: (LANDMARK_NUMBERS,)} if is_read else {}
 
 
 def _encoders(config: GcavtConfig) -> list[EngineSpec]:
@@ -66,17 +66,26 @@ def _encoders(config: GcavtConfig) -> list[EngineSpec]:
         ),
         EngineSpec(
             name="pose_encoder",
-            inputs=_tensors(pose_image=(3, pose_px, pose_px), **_pose_landmarks(config)),
+            inputs=_tensors(
+                pose_image=(3, pose_px, pose_px),
+                **_landmarks("pose_landmarks", is_read=config.pose.reads_landmarks),
+            ),
             outputs=_tensors(pose_code=(config.pose_dim,)),
         ),
         EngineSpec(
             name="expression_encoder",
-            inputs=_tensors(expression_image=(3, expression_px, expression_px)),
+            inputs=_tensors(
+                expression_image=(3, expression_px, expression_px),
+                **_landmarks("face_landmarks", is_read=config.expression.reads_landmarks),
+            ),
             outputs=_tensors(expression_code=(config.expression_dim,)),
         ),
         EngineSpec(
             name="content_encoder",
-            inputs=_tensors(mouth_image=(3, config.mouth_px, config.mouth_px)),
+            inputs=_tensors(
+                mouth_image=(3, config.mouth_px, config.mouth_px),
+                **_landmarks("face_landmarks", is_read=config.content.reads_landmarks),
+            ),
             outputs=content,
         ),
         EngineSpec(

@@ -180,6 +180,16 @@ def test_pose_landmarks_count_from_the_crops_centre_in_quarters_of_its_side() ->
     assert not np.delete(numbers, [6, 7]).any()
 
 
+def test_face_landmarks_do_not_change_with_place_size_and_roll() -> None:
+    upright = face_68()
+    angle = np.radians(25)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    moved = (0.6 * (upright - 100) @ turn.T + [140, 90]).astype(np.float32)
+    np.testing.assert_allclose(pre.face_landmarks(moved), pre.face_landmarks(upright), atol=1e-4)
+    eyes = pre.face_landmarks(moved).reshape(68, 2)[36:48].reshape(2, 6, 2).mean(1)
+    np.testing.assert_allclose(eyes, [[-0.5, 0], [0.5, 0]], atol=1e-5)
+
+
 def test_pose_mask_does_not_tell_how_far_the_mouth_is_open() -> None:
     crop, closed = noise_image(256, 256), face_68()
     open_mouth = closed.copy()

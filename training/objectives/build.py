@@ -16,6 +16,7 @@ from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from training.datasets.triples import NO_DEPTH, Triples
 from training.objectives.counterfactual import CounterfactualStage
+from training.objectives.driving import Driver
 from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage
 from training.objectives.gan import GanStage
 from training.objectives.objective import Objective
@@ -40,11 +41,13 @@ def build_objective(
     fresh_model: Gcavt | None = None,
     real: Path | None = None,
     teacher: Path | None = None,
+    triples: Triples | None = None,
 ) -> Objective:
     """The recipe's objective; a fresh model's re-poser starts from the data's mean geometry.
 
     `real` is a file of `training.prepare.pseudo_labels`, for the image encoders; `teacher` the checkpoint
-    that `distil` needs. Raises BadMediaError where data or teacher are missing.
+    that `distil` needs; `triples` take the place of the folder's where given. Raises BadMediaError where data
+    or teacher are missing.
     """
     if config.objective == "audio":
         from training.objectives.audio import AudioStage
@@ -54,24 +57,26 @@ def build_objective(
         from training.objectives.sync import SyncStage
 
         return SyncStage(config, data)
-    triples = Triples(data)
-    if config.objective in ("pose", "pose_correction", "expression", "content"):
+    if triples is None:
+        triples = Triples(data)
+    encoder = config.objective.removesuffix("_correction")
+    if encoder in ("pose", "expression", "content"):
         from training.datasets.real_frames import RealFrames
+        from training.objectives.correction import CorrectionStage
         from training.objectives.encoders import ImageEncoderStage
-        from training.objectives.pose_correction import PoseCorrectionStage
 
         real_frames = RealFrames(real) if real else None
-        if config.objective == "pose_correction":
-            return PoseCorrectionStage(triples, config, model_config, real_frames)
-        return ImageEncoderStage(triples, config, model_config, config.objective, real_frames)
+        stage = ImageEncoderStage if encoder == config.objective else CorrectionStage
+        return stage(triples, config, model_config, cast(Driver, encoder), real_frames)
     if config.objective == "distil":
         from training.objectives.distil import DistilStage
 
         if teacher is None:
             raise BadMediaError("distil needs a teacher: --teacher CHECKPOINT")
         return DistilStage(triples, config, model_config, teacher)
-    if fresh_model is not None and isinstance(fresh_model.generator, EditReposeGenerator):
-        start_from_mean_geometry(fresh_model, triples)
+    if fresh_model is not None and config.objective != "editor":
+        if isinstance(fresh_model.generator, EditReposeGenerator):
+            start_from_mean_geometry(fresh_model, Triples(data))
     return STAGES[config.objective](triples, config, model_config)
 
 

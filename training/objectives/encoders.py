@@ -72,7 +72,7 @@ class ImageEncoderStage:
         if real:
             assert self.real_frames is not None
             frames = [frame for _ in range(real) for frame in self.real_frames.draw_pair(rng)]
-            samples, codes = zip(*(self._real_sample(frame, rng) for frame in frames), strict=True)
+            samples, codes = zip(*(self.real_sample(frame, rng) for frame in frames), strict=True)
             batch["inputs"] = tuple(map(torch.cat, zip(batch["inputs"], stacked(samples), strict=True)))
             batch["code"] = torch.cat([batch["code"], torch.from_numpy(np.stack(codes))])
         return batch
@@ -83,7 +83,8 @@ class ImageEncoderStage:
         rows = [np.flatnonzero(reference_of == reference_of[i]) for i in index]
         return np.array([rng.choice(row) for row in rows])
 
-    def _real_sample(self, frame: RealFrame, rng: np.random.Generator) -> tuple[Inputs, NDArray[np.float32]]:
+    def real_sample(self, frame: RealFrame, rng: np.random.Generator) -> tuple[Inputs, NDArray[np.float32]]:
+        """Augmented inputs and code of a real frame."""
         inputs = self.network_inputs(frame.image, frame.landmarks_68, rng, augmented=True)
         if self.encoder == "pose":
             return inputs, code_space.pose_code(frame.pose_6)
@@ -168,21 +169,28 @@ class ImageEncoderStage:
         if augmented:
             picture = without_identity(picture, rng)
         inputs: Inputs = (preprocessing.to_network(picture),)
-        if self.encoder == "pose" and config.pose.reads_landmarks:
-            inputs += (preprocessing.pose_landmarks(landmarks_68),)
+        encoder = {"pose": config.pose, "expression": config.expression, "content": config.content}[
+            self.encoder
+        ]
+        if encoder.reads_landmarks:
+            described = (
+                preprocessing.pose_landmarks if self.encoder == "pose" else preprocessing.face_landmarks
+            )
+            inputs += (described(landmarks_68),)
         return inputs
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
-        code: Tensor = encoder(*batch["inputs"])
-        if self.encoder == "pose":
-            gap = (code - batch["code"])[:, :6]
-            # what a person's look makes wrong is the same in both frames; their motion must be right
-            motion = gap[0::2] - gap[1::2]
-            error = (gap**2).mean() + (motion**2).mean() + 0.1 * (code[:, 6:] ** 2).mean()
-        else:
-            error = weighted_code_error(code, batch["code"], self.spread)
-        return error, {}
+        return self.code_error(encoder(*batch["inputs"]), batch["code"]), {}
+
+    def code_error(self, code: Tensor, exact: Tensor) -> Tensor:
+        """The loss of codes (B, D), pairs of one person one after the other."""
+        if self.encoder != "pose":
+            return weighted_code_error(code, exact, self.spread)
+        gap = (code - exact)[:, :6]
+        # what a person's look makes wrong is the same in both frames; their motion must be right
+        motion = gap[0::2] - gap[1::2]
+        return (gap**2).mean() + (motion**2).mean() + 0.1 * (code[:, 6:] ** 2).mean()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
