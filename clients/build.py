@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Build TensorRT engines of a model's networks.\n\n"
         "rtx: TensorRT for RTX. Builds anywhere, a GPU is not needed; the engines run on GeForce RTX and\n"
         "  RTX cards of the compute capabilities named by --target (8.9: RTX 40, 12.0: RTX 50).\n"
-        "tensorrt: TensorRT for data centres. Builds on and for the GPU of this machine.\n\n"
+        "tensorrt: TensorRT for data centres. Builds on and for the GPU of this machine.\n"
+        "openvino: --precision int8 for the CPU, kept for networks that it makes 1.15 times faster.\n\n"
         "The networks are first run in the chosen precision on frames of rendered people and compared with\n"
         "fp32 PyTorch: under 40 dB (fp16, bf16) or 35 dB (int8, fp8) of the final picture nothing is built.\n"
         "Where there is a GPU, the engines themselves must pass the same."
@@ -131,7 +132,13 @@ def _request(args: argparse.Namespace) -> BuildRequest:
     if args.frames < 1:
         raise ValueError(f"frames must be positive, got {args.frames}")
     flavour.load()
-    targets = parse_targets(args.target) if args.target else flavour.targets or (_this_gpu(flavour),)
+    if flavour.name == "openvino" and (args.target or args.precision != "int8"):
+        raise ValueError(
+            "flavour openvino is built in int8 alone and takes no --target; bundles run as they are"
+        )
+    targets: tuple[ComputeCapability, ...] = ()
+    if flavour.name != "openvino":
+        targets = parse_targets(args.target) if args.target else flavour.targets or (_this_gpu(flavour),)
     return BuildRequest(
         bundle=Bundle.open(args.model),
         flavour=flavour,
@@ -164,6 +171,8 @@ def build_model(request: BuildRequest, *, again: bool = False) -> EngineSet:
             return store.open(key)
         people = render_people(request.frames, show_progress=True)
         reference = reference_calls(request.bundle, people)
+        if request.flavour.name == "openvino":
+            return _build_for_cpu(request, people, reference)
         emulated = _emulated_accuracy(request, people, reference)
         _say(emulated)
         emulated.check()
@@ -174,6 +183,34 @@ def build_model(request: BuildRequest, *, again: bool = False) -> EngineSet:
             "engines": None if measured is None else measured.to_json(),
         }
         return _publish(store, key, built, facts)
+
+
+def _build_for_cpu(request: BuildRequest, people: list[Person], reference: list[Call]) -> EngineSet:
+    """OpenVINO in int8, run and measured before it is published. Raises AccuracyError."""
+    from engine.backends.openvino import OpenVinoBackend
+    from trt_build.openvino_int8 import LEAST_GAIN, packed_network
+
+    packed = {}
+    for name, spec in (bar := tqdm(engine_specs(request.bundle.config).items(), unit="network")):
+        bar.set_description(f"quantise {name}")
+        path = request.bundle.directory / request.bundle.manifest.networks[name].file
+        packed[name] = packed_network(path, spec, frames_of(reference, name))
+    if not any(network.is_int8 for network in packed.values()):
+        gains = ", ".join(f"{name} {network.gain:.2f}" for name, network in packed.items())
+        raise EngineBuildError(f"int8 makes no network {LEAST_GAIN} times faster on this processor: {gains}")
+    contents = {name: network.content for name, network in packed.items()}
+    layers = {name: {"int8": int(network.is_int8)} for name, network in packed.items()}
+    with tempfile.TemporaryDirectory(prefix="gcavt-engines-") as folder:
+        trial = EngineStore(Path(folder))
+        trial.publish(request.key, contents, layers, {})
+        backend = OpenVinoBackend(request.bundle.directory, precision="int8", store=trial)
+        accuracy = compare(backend, "int8", reference, play(backend, request.bundle.manifest, people))
+        backend.close()
+    _say(accuracy)
+    accuracy.check()
+    gains_by_network = {name: round(network.gain, 2) for name, network in packed.items()}
+    facts = {"engines": accuracy.to_json(), "gain": gains_by_network}
+    return request.store.publish(request.key, contents, layers, facts)
 
 
 def _say(accuracy: Accuracy) -> None:

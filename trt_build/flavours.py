@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX behind one door: their Python interfaces are the same."""
+"""What engines are built by: TensorRT and TensorRT for RTX, whose Python interfaces are one; OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 logger = logging.getLogger(__name__)
 
-FlavourName = Literal["rtx", "tensorrt"]
+FlavourName = Literal["rtx", "tensorrt", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 """What convolutions and matrix products compute in; see trt_build.precision."""
 
@@ -24,7 +24,7 @@ class FlavourMissingError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Flavour:
-    """One of NVIDIA's two compilers."""
+    """One compiler of networks."""
 
     name: FlavourName
     product: str
@@ -32,7 +32,7 @@ class Flavour:
     """Imported in this order; the last one has the interface."""
     install: str
     targets: tuple[ComputeCapability, ...]
-    """What it can build for on a machine without a GPU, and does unless told otherwise."""
+    """Of GPUs, what it can build for on a machine without one, and does unless told otherwise."""
 
     @property
     def builds_without_gpu(self) -> bool:
@@ -70,6 +70,9 @@ FLAVOURS: Final[dict[FlavourName, Flavour]] = {
         modules=("tensorrt",),
         install="pip install 'gcavt-live[tensorrt]'",
         targets=(),
+    ),
+    "openvino": Flavour(
+        name="openvino", product="OpenVINO", modules=("openvino",), install="pip install openvino", targets=()
     ),
 }
 

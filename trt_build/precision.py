@@ -87,7 +87,7 @@ def half_nodes(model: onnx.ModelProto) -> set[int]:
     """Indices of the nodes that go to half precision (see the module's first lines)."""
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
-    exact = _geometry(graph)
+    exact = geometry_nodes(graph)
     floats = _float_tensors(model)
     half: set[int] = set()
     half_tensors: set[str] = set()
@@ -101,7 +101,7 @@ def half_nodes(model: onnx.ModelProto) -> set[int]:
     return half
 
 
-def _geometry(graph: onnx.GraphProto) -> set[int]:
+def geometry_nodes(graph: onnx.GraphProto) -> set[int]:
     """Indices of nodes between the last convolutions and the coordinates that pictures are sampled at.
 
     Half precision would put a sampling position of a 256 px picture wrong by up to half a pixel.

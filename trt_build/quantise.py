@@ -51,12 +51,12 @@ def quantised_products(model: onnx.ModelProto, products: frozenset[str] = PRODUC
     """The nodes that are worth eight bits and bear them."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    last = _last_products(graph)
+    last = last_products(graph)
     return [
         node
         for node in graph.node
         if node.op_type in products
-        and id(node) not in last
+        and node.output[0] not in last
         and node.input[1] in weights
         and node.input[0] not in weights
         and _is_wide(node, weights[node.input[1]])
@@ -72,13 +72,13 @@ def _is_wide(node: NodeProto, weight: TensorProto) -> bool:
     return len(weight.dims) == 2 and min(weight.dims) >= LEAST_CHANNELS and node.op_type == "Gemm"
 
 
-def _last_products(graph: onnx.GraphProto) -> set[int]:
-    """`id` of the products with only light operators between them and an output or sampling position."""
+def last_products(graph: onnx.GraphProto) -> set[str]:
+    """Outputs of the products that only light operators part from an output or a sampling position."""
     producer = {name: node for node in graph.node for name in node.output}
     waiting = [output.name for output in graph.output]
     waiting += [node.input[1] for node in graph.node if node.op_type == "GridSample"]
     seen: set[str] = set()
-    found: set[int] = set()
+    found: set[str] = set()
     while waiting:
         name = waiting.pop()
         node = producer.get(name)
@@ -86,7 +86,7 @@ def _last_products(graph: onnx.GraphProto) -> set[int]:
             continue
         seen.add(name)
         if node.op_type in PRODUCTS:
-            found.add(id(node))
+            found.add(node.output[0])
         else:
             waiting.extend(node.input)
     return found
@@ -123,11 +123,11 @@ def _insert(
     graph: onnx.GraphProto, chosen: Sequence[NodeProto], largest: dict[str, float], kind: EightBits
 ) -> None:
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    positions = {id(node) for node in chosen}
+    quantised = {node.output[0] for node in chosen}
     done: set[str] = set()
     nodes: list[NodeProto] = []
     for node in graph.node:
-        if id(node) in positions:
+        if node.output[0] in quantised:
             source, weight = node.input[0], node.input[1]
             if source not in done:
                 nodes += _quantised_activation(graph, source, largest[source], kind)

@@ -44,6 +44,7 @@ DEFAULT_BACKEND: Final = "openvino"
 
 _OPENERS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
     "openvino": ("engine.backends.openvino", "OpenVinoBackend", {}),
+    "openvino-int8": ("engine.backends.openvino", "OpenVinoBackend", {"precision": "int8"}),
     "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend", {}),
     "pytorch": ("engine.backends.pytorch", "PyTorchBackend", {}),
 } | {
@@ -58,6 +59,7 @@ _OPENERS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
 BACKENDS: Final = tuple(_OPENERS)
 """Names that `open_backend` takes."""
 CPU_BACKENDS: Final = ("openvino", "onnxruntime", "pytorch")
+"""Those of them that run a bundle as it is, anywhere."""
 
 INSTALL_COMMANDS: Final = {
     "openvino": "pip install openvino",
@@ -79,7 +81,7 @@ def open_backend(name: str, bundle_dir: Path, *, threads: int | None = None) -> 
     if name not in _OPENERS:
         raise BackendMissingError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
     try:
-        if name in CPU_BACKENDS:
+        if not name.startswith(("rtx", "tensorrt")):
             return _opened(name, bundle_dir, threads)
         from engine.backends.restarting import RestartingBackend
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +14,11 @@ from numpy.typing import NDArray
 
 from engine.backends.backend import Tensors
 from engine.backends.networks import batch_size, input_arrays
+from engine.errors import BundleError
+from trt_build.flavours import FLAVOURS, Precision
 from trt_build.manifest import FILE_NAME, Manifest
 from trt_build.specs import engine_specs
+from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +30,19 @@ CACHE_DIR: Final = Path.home() / ".cache" / "gcavt" / "openvino"
 class OpenVinoBackend:
     """Each network compiled for a fixed batch on first use: fixed shapes run faster than dynamic ones."""
 
-    name = "openvino"
+    def __init__(
+        self,
+        bundle_dir: Path,
+        threads: int | None = None,
+        cache_dir: Path = CACHE_DIR,
+        *,
+        precision: Precision | None = None,
+        store: EngineStore | None = None,
+    ) -> None:
+        """precision: int8 for the networks of `gcavt build --flavour openvino`, None for the bundle's own.
 
-    def __init__(self, bundle_dir: Path, threads: int | None = None, cache_dir: Path = CACHE_DIR) -> None:
+        Raises BundleError: int8 was not built for exactly these weights and this version.
+        """
         self._bundle_dir = bundle_dir
         self._manifest = Manifest.load(bundle_dir / FILE_NAME)
         self._specs = engine_specs(self._manifest.config)
@@ -35,6 +50,8 @@ class OpenVinoBackend:
         self._core = ov.Core()
         self._core.set_property({"CACHE_DIR": str(cache_dir)})
         self._has_bf16 = has_native_bf16(self._core)
+        self._engines = None if precision is None else _find(self._manifest, precision, store)
+        self.name = "openvino" if precision is None else f"openvino-{precision}"
         self._requests: dict[tuple[str, int], ov.InferRequest] = {}
         self.provider = self._describe()
         logger.info("inference by %s", self.provider)
@@ -56,7 +73,7 @@ class OpenVinoBackend:
         return self._requests[key]
 
     def _compile(self, network: str, batch: int) -> ov.CompiledModel:
-        model = self._core.read_model(self._bundle_dir / self._manifest.networks[network].file)
+        model = self._read(network)
         model.reshape({tensor.name: tensor.with_batch(batch) for tensor in self._specs[network].inputs})
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -69,12 +86,37 @@ class OpenVinoBackend:
         logger.debug("compiling %s for batch %d: %s", network, batch, config)
         return self._core.compile_model(model, DEVICE, config)
 
+    def _read(self, network: str) -> ov.Model:
+        if self._engines is None:
+            return self._core.read_model(self._bundle_dir / self._manifest.networks[network].file)
+        try:
+            return read_packed(self._core, self._engines.read(network))
+        except StoreError as error:
+            raise BundleError(str(error)) from error
+
     def _describe(self) -> str:
         version = ov.get_version().partition("-")[0]
         processor = self._core.get_property(DEVICE, "FULL_DEVICE_NAME").strip()
         precision = "bf16" if self._has_bf16 else "f32"
+        if self._engines is not None:
+            precision = self._engines.key.precision
         threads = "all" if self._threads is None else str(self._threads)
         return f"OpenVINO {version}, CPU ({processor}), {precision}, {threads} threads"
+
+
+def _find(manifest: Manifest, precision: Precision, store: EngineStore | None) -> EngineSet:
+    key = EngineKey.of(manifest, "openvino", precision, FLAVOURS["openvino"].version(), ())
+    try:
+        return (store or EngineStore(DEFAULT_ROOT)).open(key)
+    except StoreError as error:
+        raise BundleError(str(error)) from error
+
+
+def read_packed(core: ov.Core, content: bytes) -> ov.Model:
+    """A network of `trt_build.openvino_int8`: description and weights in one archive."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        weights = np.frombuffer(archive.read("network.bin"), np.uint8)
+        return core.read_model(archive.read("network.xml"), ov.Tensor(weights.copy()))
 
 
 def has_native_bf16(core: ov.Core) -> bool:

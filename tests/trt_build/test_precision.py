@@ -41,8 +41,9 @@ def _wide_layers() -> tuple[onnx.ModelProto, Arrays]:
     names = ["image", "a", "b", "c", "result"]
     nodes, weights = [], []
     for index in range(4):
-        weight = rng.standard_normal((channels[index + 1], channels[index], 3, 3)).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight / np.sqrt(9 * channels[index]), f"w{index}"))
+        weight = rng.standard_normal((channels[index + 1], channels[index], 3, 3))
+        weight /= np.sqrt(9 * channels[index])
+        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"w{index}"))
         names_here = [names[index], f"w{index}"]
         nodes.append(
             helper.make_node("Conv", names_here, [names[index + 1]], name=f"conv{index}", pads=[1] * 4)
@@ -124,6 +125,13 @@ def test_emulated_fp16_is_what_a_half_kernel_computes() -> None:
 def test_only_inner_wide_products_are_quantised() -> None:
     model, _ = _wide_layers()
     assert [node.name for node in quantised_products(model)] == ["conv1", "conv2"]
+
+
+def test_the_last_products_are_left_alone_however_wide() -> None:
+    model, _ = _wide_layers()
+    del model.graph.node[3]
+    model.graph.node.append(helper.make_node("Relu", ["c"], ["result"]))
+    assert [node.name for node in quantised_products(model)] == ["conv1"]
 
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from engine.backends.openvino import OpenVinoBackend, read_packed
+from engine.bundle import PRETRAINED_DIR
+from engine.errors import BundleError
+from trt_build.flavours import FLAVOURS
+from trt_build.manifest import FILE_NAME, Manifest
+from trt_build.specs import engine_specs
+from trt_build.store import EngineKey, EngineStore
+from trt_build.verify import sample_inputs
+
+openvino_int8 = pytest.importorskip("trt_build.openvino_int8", reason="needs nncf: pip install nncf")
+
+LITE = PRETRAINED_DIR / "lite"
+MANIFEST = Manifest.load(LITE / FILE_NAME)
+SPEC = engine_specs(MANIFEST.config)["content_encoder"]
+FRAMES = [sample_inputs(SPEC, 1, seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def packed():  # type: ignore[no-untyped-def]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_int8, "LEAST_GAIN", 0.0)  # whatever this processor gains
+        patch.setattr(openvino_int8, "TIMED_RUNS", 2)
+        return openvino_int8.packed_network(LITE / "content_encoder.onnx", SPEC, FRAMES)
+
+
+def test_a_packed_network_computes_in_eight_bits_near_the_original(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = read_packed(ov.Core(), packed.content)
+    assert packed.is_int8
+    assert any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+    code = ov.Core().compile_model(model, "CPU")(FRAMES[0])["content_code"]
+    exact = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path).run("content_encoder", FRAMES[0])[
+        "content_code"
+    ]
+    assert 0 < np.abs(code - exact).max() < 0.2 * np.abs(exact).max()
+
+
+def test_the_backend_runs_what_the_store_holds(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    key = EngineKey.of(MANIFEST, "openvino", "int8", FLAVOURS["openvino"].version(), ())
+    store = EngineStore(tmp_path / "store")
+    contents = dict.fromkeys(key.weights, packed.content)
+    store.publish(key, contents, {name: {"int8": 1} for name in contents}, {})
+    backend = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path, precision="int8", store=store)
+    assert backend.name == "openvino-int8"
+    assert "int8" in backend.provider
+    assert backend.run("content_encoder", FRAMES[0])["content_code"].shape == (1, MANIFEST.config.content_dim)
+    two = {name: np.concatenate([array, array]) for name, array in FRAMES[0].items()}
+    assert backend.run("content_encoder", two)["content_code"].shape[0] == 2
+
+
+def test_what_was_not_built_names_the_command_that_builds_it(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="gcavt build lite --flavour openvino --precision int8"):
+        OpenVinoBackend(LITE, precision="int8", store=EngineStore(tmp_path))
+
+
+def test_engines_of_another_version_are_not_run(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    key = EngineKey.of(MANIFEST, "openvino", "int8", FLAVOURS["openvino"].version(), ())
+    older = replace(key, version="2020.1")
+    contents = dict.fromkeys(key.weights, packed.content)
+    EngineStore(tmp_path).publish(older, contents, {name: {} for name in contents}, {})
+    with pytest.raises(BundleError, match=r"were built by OpenVINO 2020\.1, this is 20"):
+        OpenVinoBackend(LITE, precision="int8", store=EngineStore(tmp_path))
