@@ -122,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [str(clip) for clip in args.clips if not clip.is_file()]
     if missing:
         raise BadMediaError(f"{missing[0]} does not exist")
+    bank = _bank_folder(args)
     if args.test_seeds:
         first, count = args.test_seeds
         render_test_people(args.data, first, count)
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(1)
     try:
         with ExitStack() as stack:
-            subjects = _subjects(args, held_out, stack)
+            subjects = _subjects(args, held_out, bank, stack)
             if args.sheets_only:
                 clips = [read_clip(subjects.actor, clip) for clip in tqdm(args.clips, desc="clips")]
                 draw_bank(subjects, clips, args.out)
@@ -147,17 +148,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _subjects(args: argparse.Namespace, held_out: HeldOut, stack: ExitStack) -> Subjects:
-    actor = stack.enter_context(opened(args.model, backend=args.backend))
-    beside = stack.enter_context(opened(args.beside, backend=args.backend)) if args.beside else None
-    folder = args.bank or own_bank(args.model)
+def _bank_folder(args: argparse.Namespace) -> Path | None:
+    """Where the sheets' identities are, if there are any. Raises BadMediaError if they were asked for."""
+    folder: Path | None = args.bank or own_bank(args.model)
     if args.sheets_only and folder is None:
         raise BadMediaError(f"{args.model} has no identities of its own: name some with --bank DIR")
+    if folder and not any(folder.glob("*/identity.json")):
+        raise BadMediaError(f"{folder} holds no identities (NAME/identity.json)")
+    return folder
+
+
+def _subjects(args: argparse.Namespace, held_out: HeldOut, bank: Path | None, stack: ExitStack) -> Subjects:
+    actor = stack.enter_context(opened(args.model, backend=args.backend))
+    beside = stack.enter_context(opened(args.beside, backend=args.backend)) if args.beside else None
     return Subjects(
         actor=actor,
         held_out=held_out,
         clips=args.clips,
-        bank=read_bank(actor, folder) if folder else (),
+        bank=read_bank(actor, bank) if bank else (),
         beside=(args.beside, beside) if beside else None,
     )
 

@@ -1,6 +1,7 @@
 """`gcavt evaluate --quick` from the command line: everything runs and is written; nothing is learned here."""
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from engine.compositor import read_picture
 from engine.media_files import MediaFile, Mp4Writer, pictures_at_25_fps, read_sound
 from training.metrics.clips import grid_sentence
 from training.metrics.report import table
+
+SHORT = ("--frames", "1", "--control", "1", "--seconds", "0.8")
+"""Too short for sync."""
 
 
 def evaluate(checkpoint: Path, data: Path, out: Path, *more: str) -> int:
@@ -34,18 +38,42 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_and_every_sheet_is_written(
     checkpoint: Path, rendered: Path, clip: Path, tmp_path: Path
 ) -> None:
-    assert evaluate(checkpoint, rendered, tmp_path, "--clips", str(clip)) == 0
+    more = (*SHORT, "--clips", str(clip), "--beside", str(checkpoint))
+    assert evaluate(checkpoint, rendered, tmp_path, *more) == 0
     figures = json.loads((tmp_path / "evaluation.json").read_text())
     assert set(figures["rendered"]) >= {"exact", "self", "cross"}
     assert set(figures["control"]) == {"exact", "encoders"}
-    assert figures["performance"]["flicker"]["camera_noise"] > figures["performance"]["flicker"]["still"] >= 0
-    assert set(figures["performance"]["sync"]) == {"driver", "by_video", "by_sound"}
-    assert figures["sync"] == {}
+    flicker = figures["performance"]["flicker"]
+    assert flicker["camera_noise"] > flicker["still"] >= 0
+    assert figures["performance"]["sync"] == figures["sync"] == {}
     assert set(figures["follow"]["clips"]) == {"bbaf2n"}
     report = (tmp_path / "evaluation.md").read_text()
-    assert all(f"## {title}" in report for title in ("Nearness", "Control and leakage", "Real drivers"))
+    titles = ("# Nearness", "# Control and leakage", "# Real drivers", "# Side by side")
+    assert all(title in report for title in titles)
     for name in ("identities", "control", "sound", "clips"):
         assert read_picture(tmp_path / f"{name}.png").std() > 5
+    ours, other = figures["control"]["encoders"], figures["beside"]["control"]["encoders"]
+    assert json.dumps(ours) == json.dumps(other), "the same model beside itself"
+    assert set(figures["beside"]["control"]) == {"encoders"}
+
+
+@pytest.mark.slow
+def test_a_longer_film_is_scored_for_sync(checkpoint: Path, rendered: Path, tmp_path: Path) -> None:
+    assert evaluate(checkpoint, rendered, tmp_path) == 0
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(figures["performance"]["sync"]) == {"driver", "by_video", "by_sound"}
+
+
+def test_sheets_alone_show_the_bank_and_measure_nothing(
+    checkpoint: Path, rendered: Path, clip: Path, tmp_path: Path
+) -> None:
+    bank, out = tmp_path / "bank", tmp_path / "sheets"
+    shutil.copytree(PRETRAINED_DIR / "lite" / "identities" / "lena", bank / "lena")
+    more = ("--sheets-only", "--bank", str(bank), "--seconds", "0.8", "--clips", str(clip))
+    assert evaluate(checkpoint, rendered, out, *more) == 0
+    assert {path.name for path in out.iterdir()} == {"bank.png", "sources.png", "words.png", "drivers.png"}
+    for path in out.iterdir():
+        assert read_picture(path).std() > 5
 
 
 @pytest.mark.parametrize(
@@ -53,6 +81,9 @@ def test_every_figure_and_every_sheet_is_written(
     [
         (["--clips", "nowhere.mp4"], "nowhere.mp4 does not exist"),
         (["--frames", "0"], "must be above 0"),
+        (["--sheets-only"], "name some with --bank DIR"),
+        (["--bank", "nowhere"], "nowhere holds no identities"),
+        (["--test-seeds", "70", "3"], "holds other people than seeds 70 to 72"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.codes import DrivingCodes
 from engine.compositor import read_picture
-from engine.errors import BadMediaError, NoFaceError
+from engine.errors import NoFaceError
 from engine.puppeteer import IdentityState
 from gcavt import code_space
 from training.metrics.actor import CODE_OF, Actor, Image
@@ -43,15 +43,9 @@ class Character:
 
 
 def read_bank(actor: Actor, folder: Path) -> list[Character]:
-    """Every identity of a bundle's identities/, prepared for this actor.
-
-    Raises BadMediaError for a folder without any.
-    """
-    facts = sorted(folder.glob("*/identity.json"))
-    if not facts:
-        raise BadMediaError(f"{folder} holds no identities (NAME/identity.json)")
+    """Every identity of a bundle's identities/, prepared for this actor."""
     characters = []
-    for path in facts:
+    for path in sorted(folder.glob("*/identity.json")):
         known = json.loads(path.read_text())
         portraits = [read_picture(file) for file in sorted(path.parent.glob("portrait_*.png"))]
         pose = np.array(known["reference_pose"], np.float32)
