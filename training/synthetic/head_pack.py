@@ -28,6 +28,8 @@ from training.synthetic.jit import jit
 
 PACK_PATH = Path(__file__).with_name("head_pack.npz")
 TEXTURE_PX = 1024
+TEXTURE_CHANNELS = 8
+"""Channels of the skin's texture in memory: six that count, and two that make reading it fast."""
 TEXTURE_U = (0.60, 1.0)
 """Part of the u axis that the face texture covers."""
 TEXTURE_V = (0.14, 0.86)

@@ -174,7 +174,7 @@ class Identity:
         self._choose_looks(rng)
         self._choose_clothes(rng)
         coverage_map = hair_coverage(self.pack.canonical_map, self._hairline, self._hairline_phase)
-        self.skin_TT6 = paint_skin(rng, self.pack, self._complexion(rng, coverage_map))
+        self.skin_TT8 = paint_skin(rng, self.pack, self._complexion(rng, coverage_map))
         """See `skin.paint_skin`."""
         normals = vertex_normals(self.fine_vertices_F3, self.pack.triangles_T3)
         self.shell = self._lay_shell()

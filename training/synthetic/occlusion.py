@@ -29,11 +29,26 @@ def light_frame(direction_3: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([right, np.cross(toward, right), toward]).astype(np.float32)
 
 
-def seen_from_light(vertices_N3: NDArray[np.float32], frame_33: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map column, map row and height towards the light, (N, 3)."""
-    seen = (vertices_N3 - np.array(_CENTRE, np.float32)) @ frame_33.T
-    seen[:, :2] = seen[:, :2] * np.float32(MAP_PX / _SPAN) + np.float32(MAP_PX / 2)
-    return np.asarray(seen, np.float32)
+@jit
+def seen_from_light(
+    vertices_N3: NDArray[np.float32],
+    normals_N3: NDArray[np.float32],
+    lift: float,
+    frame_33: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Map column, map row and height towards the light, (N, 3), of points `lift` above the vertices."""
+    seen = np.empty_like(vertices_N3)
+    scale, middle = np.float32(MAP_PX / _SPAN), np.float32(MAP_PX / 2)
+    above = np.float32(lift)
+    cx, cy, cz = np.float32(_CENTRE[0]), np.float32(_CENTRE[1]), np.float32(_CENTRE[2])
+    for i in range(len(vertices_N3)):
+        x = vertices_N3[i, 0] + above * normals_N3[i, 0] - cx
+        y = vertices_N3[i, 1] + above * normals_N3[i, 1] - cy
+        z = vertices_N3[i, 2] + above * normals_N3[i, 2] - cz
+        seen[i, 0] = (x * frame_33[0, 0] + y * frame_33[0, 1] + z * frame_33[0, 2]) * scale + middle
+        seen[i, 1] = (x * frame_33[1, 0] + y * frame_33[1, 1] + z * frame_33[1, 2]) * scale + middle
+        seen[i, 2] = x * frame_33[2, 0] + y * frame_33[2, 1] + z * frame_33[2, 2]
+    return seen
 
 
 @jit
@@ -61,7 +76,7 @@ def height_map(seen_N3: NDArray[np.float32], triangles_T3: NDArray[np.int32]) ->
                 px = np.float32(x) + np.float32(0.5) - x0
                 w1 = (px * vy - vx * py) * inverse
                 w2 = (ux * py - px * uy) * inverse
-                if w1 < 0 or w2 < 0 or w1 + w2 > 1:
+                if w1 < np.float32(0) or w2 < np.float32(0) or w1 + w2 > np.float32(1):
                     continue
                 z = z0 + w1 * dz1 + w2 * dz2
                 if z > heights[y, x]:
@@ -71,13 +86,24 @@ def height_map(seen_N3: NDArray[np.float32], triangles_T3: NDArray[np.int32]) ->
 
 @jit
 def visibility(
-    seen_N3: NDArray[np.float32], heights: NDArray[np.float32], bias: float, softness: float, reach: int
+    seen_N3: NDArray[np.float32],
+    asked_N: NDArray[np.bool_],
+    heights: NDArray[np.float32],
+    bias: float,
+    softness: float,
+    reach: int,
 ) -> NDArray[np.float32]:
-    """Share of the light that reaches each vertex (N,), from its (2 reach + 1)^2 neighbouring cells."""
+    """Share of the light that reaches each vertex (N,), from its (2 reach + 1)^2 neighbouring cells.
+
+    Only the vertices that are asked for; 1 elsewhere.
+    """
     side = MAP_PX
     out = np.ones(len(seen_N3), np.float32)
-    cells = np.float32((2 * reach + 1) ** 2)
+    per_cell = np.float32(1) / np.float32((2 * reach + 1) ** 2)
+    steepness = np.float32(1) / np.float32(softness)
     for i in range(len(seen_N3)):
+        if not asked_N[i]:
+            continue
         column, row = int(seen_N3[i, 0]), int(seen_N3[i, 1])
         if column < reach or row < reach or column >= side - reach or row >= side - reach:
             continue
@@ -85,10 +111,8 @@ def visibility(
         hidden = np.float32(0)
         for y in range(row - reach, row + reach + 1):
             for x in range(column - reach, column + reach + 1):
-                hidden += min(
-                    np.float32(1), max(np.float32(0), (heights[y, x] - height) / np.float32(softness))
-                )
-        out[i] = 1 - hidden / cells
+                hidden += min(np.float32(1), max(np.float32(0), (heights[y, x] - height) * steepness))
+        out[i] = np.float32(1) - hidden * per_cell
     return out
 
 
@@ -96,7 +120,6 @@ def ambient_occlusion(
     vertices_N3: NDArray[np.float32], normals_N3: NDArray[np.float32], blockers_T3: NDArray[np.int32]
 ) -> NDArray[np.float32]:
     """Share of a cosine-weighted sky that each vertex sees, (N,), in [0, 1]."""
-    lifted = vertices_N3 + np.float32(0.03) * normals_N3
     total = np.zeros(len(vertices_N3), np.float32)
     weight = np.full(len(vertices_N3), np.float32(1e-6), np.float32)
     golden = math.pi * (3 - math.sqrt(5))
@@ -105,9 +128,9 @@ def ambient_occlusion(
         radius = math.sqrt(1 - height * height)
         direction = np.array([radius * math.cos(golden * k), height, radius * math.sin(golden * k)])
         frame = light_frame(direction)
-        heights = height_map(seen_from_light(vertices_N3, frame), blockers_T3)
-        share = visibility(seen_from_light(lifted, frame), heights, 0.02, 0.06, 1)
+        heights = height_map(seen_from_light(vertices_N3, normals_N3, 0.0, frame), blockers_T3)
         facing = np.maximum(normals_N3 @ direction.astype(np.float32), 0)
-        total += facing * share
+        lifted = seen_from_light(vertices_N3, normals_N3, 0.03, frame)
+        total += facing * visibility(lifted, facing > 0, heights, 0.02, 0.06, 1)
         weight += facing
     return np.asarray(np.clip(total / weight, 0, 1), np.float32)

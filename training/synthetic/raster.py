@@ -8,11 +8,13 @@ second and third corner.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gcavt.config import EditReposeGeneratorConfig
+from training.synthetic.elementwise import angle_of, floor, formula, greatest, least, whole
 from training.synthetic.jit import jit
 
 FOCAL_RATIO = EditReposeGeneratorConfig.focal_ratio
@@ -23,10 +25,18 @@ CAMERA_HEIGHT = EditReposeGeneratorConfig.camera_height
 # Enumerations are slow to compile against; the kernels use `Material`'s numbers as plain ints.
 _SKIN, _UPPER_TEETH, _HAIR, _LOWER_TEETH, _CLOTH, _LASH, _FRAME, _CAP = 0, 2, 5, 6, 7, 8, 9, 10
 GRAIN_PX = 256
-STRANDS_PER_CARD = 10
-_STRANDS_PER_LASH = 15
+STRANDS_PER_CARD, STRANDS_PER_LASH = np.float32(10), np.float32(15)
+CARD_TAPER, LASH_TAPER = np.float32(0.26), np.float32(0.5)
+"""How much shorter the shortest strands are, as a share of the card's length."""
+LASH_ROOT = np.float32(0.22)
+"""Lashes have grown together up to here."""
+CAP_WHOLE = np.float32(0.85)
+"""Coverage above which the hair's lowest layer has no gaps."""
 _TILE_PX = 8
 """Side of the tiles by which hair behind the head is skipped."""
+# Single precision throughout: a plain 0.5 or 1 would turn every product into doubles.
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+_FAR = np.float32(1e6)
 
 
 def grain_table(seed: int = 20_000) -> NDArray[np.float32]:
@@ -53,7 +63,7 @@ def vertex_normals(vertices_N3: NDArray[np.float32], triangles_T3: NDArray[np.in
             normals[i, 2] += nz
     for i in range(len(normals)):
         x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
-        scale = 1 / (math.sqrt(x * x + y * y + z * z) + 1e-12)
+        scale = _ONE / (math.sqrt(x * x + y * y + z * z) + np.float32(1e-12))
         normals[i, 0], normals[i, 1], normals[i, 2] = x * scale, y * scale, z * scale
     return normals
 
@@ -71,70 +81,95 @@ def project(vertices_N3: NDArray[np.float32], side_px: int) -> NDArray[np.float3
     return screen
 
 
-@jit
-def grain_at(grain: NDArray[np.float32], x: float, y: float) -> float:
+@formula
+def grain_at(grain: Any, x: Any, y: Any) -> Any:
     """The noise table read smoothly, one cell per unit, in [0, 1]."""
-    column, row = math.floor(x), math.floor(y)
+    column, row = floor(x), floor(y)
     fx, fy = x - column, y - row
-    left, top = int(column) & 255, int(row) & 255
+    left, top = whole(column) & 255, whole(row) & 255
     right, bottom = (left + 1) & 255, (top + 1) & 255
-    above = grain[top, left] * (1 - fx) + grain[top, right] * fx
-    below = grain[bottom, left] * (1 - fx) + grain[bottom, right] * fx
-    value: float = above * (1 - fy) + below * fy
-    return value
+    above = grain[top, left] * (_ONE - fx) + grain[top, right] * fx
+    below = grain[bottom, left] * (_ONE - fx) + grain[bottom, right] * fx
+    return above * (_ONE - fy) + below * fy
+
+
+@formula
+def strand_end(reach: Any, taper: Any) -> Any:
+    """How far along a card a strand ends; `reach` is the strand's own, in [0, 1]."""
+    return _ONE - taper * reach
+
+
+@formula
+def strand_odds(across: Any) -> Any:
+    """Strands of a card whose own number in [0, 1] is above this are missing: fewer towards the sides."""
+    return np.float32(0.25) + np.float32(1.6) * (_ONE - across * across)
+
+
+@formula
+def strand_half_width(across: Any, along: Any) -> Any:
+    """Half a strand's width, as a share of its room; along is 0 at the roots and 1 at the tips."""
+    rim = _ONE - across * across
+    left = greatest((along - _HALF) * _TWO, _ZERO)
+    full = np.float32(0.35) + np.float32(0.15) * least(rim * _TWO, _ONE)
+    return full * (_ONE - np.float32(0.40) * left * left)
 
 
 @jit
 def _is_beside_strands(
-    grain: NDArray[np.float32], across: float, along: float, card: float, strands: int, taper: float
-) -> bool:
-    """Whether a point of a card of strands lies between them.
-
-    across runs from -1 to 1, along from 0 at the roots to 1 at the tips; `card` seeds the pattern.
-    """
-    if along > 1:
+    grain: NDArray[np.float32], across: Any, along: Any, card: Any, strands: Any, taper: Any
+) -> Any:
+    """Whether a point of a card of strands lies between them; `card` seeds the pattern."""
+    if along > _ONE:
         return True
-    position = (across + 1) * 0.5 * strands
-    lane = int(position)
-    number = int(card)
-    thickness, reach = grain[lane & 255, number & 255], grain[(lane + 128) & 255, number & 255]
-    if along > 1 - taper * reach:
+    position = (across + _ONE) * _HALF * strands
+    lane, number = int(position), int(card)
+    if along > strand_end(grain[(lane + 128) & 255, number & 255], taper):
         return True
-    rim = 1 - across * across
-    if thickness > 0.25 + 1.6 * rim:
+    if grain[lane & 255, number & 255] > strand_odds(across):
         return True
-    left = max(0.0, (along - 0.5) * 2)
-    width = (0.7 + 0.3 * min(1.0, rim * 2)) * (1 - 0.40 * left * left)
-    return abs(position - lane - 0.5) > 0.5 * width
+    return abs(position - np.float32(lane) - _HALF) > strand_half_width(across, along)
 
 
-@jit
-def _is_beyond_edge(grain: NDArray[np.float32], coverage: float, x: float, y: float, z: float) -> bool:
-    """Ragged edge of the hair's lowest layer: canonical coordinates where no strand is."""
-    if coverage > 0.85:
-        return False
-    around = math.atan2(x, z - 0.2)
-    return coverage < 0.15 + 0.7 * grain_at(grain, around * 60, y * 5)
+@formula
+def cap_threshold(grain: Any, x: Any, y: Any, z: Any) -> Any:
+    """Coverage below which the hair's lowest layer has a gap at canonical coordinates: a ragged edge."""
+    around = angle_of(x, z - np.float32(0.2))
+    return np.float32(0.15) + np.float32(0.7) * grain_at(grain, around * np.float32(60), y * np.float32(5))
 
 
-@jit
-def collar_at(collar: tuple[float, float, float], x: float, z: float) -> float:
+@formula
+def collar_at(collar: Any, x: Any, z: Any) -> Any:
     """Height of the neckline; `collar` holds its height, how far it falls in front, and the depth of a V."""
-    front = max(0.0, z - 0.2)
-    dip = max(0.0, 1 - abs(x) * 2.4) * front
-    return collar[0] - collar[1] * front + 0.10 * abs(x) - collar[2] * dip
+    front = greatest(z - np.float32(0.2), _ZERO)
+    dip = greatest(_ONE - abs(x) * np.float32(2.4), _ZERO) * front
+    return collar[0] - collar[1] * front + np.float32(0.10) * abs(x) - collar[2] * dip
 
 
 @jit
-def _narrow(first: int, last: int, left: int, weight: float, step: float) -> tuple[int, int]:
-    """The part of a row on which a weight, `weight` at column `left`, may be positive."""
-    if step > 1e-9:
-        first = max(first, left + int(math.floor(min(1e6, max(-1e6, -weight / step)))))
-    elif step < -1e-9:
-        last = min(last, left + int(math.ceil(min(1e6, max(-1e6, -weight / step)))))
-    elif weight < 0:
+def _narrow(first: int, last: int, left: int, weight: Any, per_step: Any) -> tuple[int, int]:
+    """The part of a row on which a weight, `weight` at column `left`, may be positive.
+
+    per_step is 1 over the weight's growth from one column to the next, 0 where it does not grow.
+    """
+    crossing = -weight * per_step
+    if per_step > np.float32(0):
+        if crossing > np.float32(0):
+            first = max(first, left + int(_FAR if crossing > _FAR else crossing))
+    elif per_step < np.float32(0):
+        if crossing < np.float32(0):
+            last = first - 1
+        elif crossing < _FAR:
+            last = min(last, left + int(crossing) + 1)
+    elif weight < np.float32(0):
         last = first - 1
     return first, last
+
+
+@jit
+def _per_step(step: Any) -> Any:
+    if abs(step) > np.float32(1e-9):
+        return _ONE / step
+    return np.float32(0)
 
 
 @jit
@@ -183,14 +218,15 @@ def rasterise(
     weight_2 = np.zeros((side_px, side_px), np.float32)
     farthest = np.zeros((1, 1), np.float32)
     for t in range(len(triangles_T3)):
-        if material_T[t] == _HAIR and (t == 0 or material_T[t - 1] != _HAIR):
-            farthest = _farthest_per_tile(depth)
+        material = material_T[t]
+        if material == _HAIR:
+            if t == 0 or material_T[t - 1] != _HAIR:
+                farthest = _farthest_per_tile(depth)
         a, b, c = triangles_T3[t, 0], triangles_T3[t, 1], triangles_T3[t, 2]
         x0, y0, z0 = screen_N3[a, 0], screen_N3[a, 1], screen_N3[a, 2]
         ux, uy = screen_N3[b, 0] - x0, screen_N3[b, 1] - y0
         vx, vy = screen_N3[c, 0] - x0, screen_N3[c, 1] - y0
         area = ux * vy - vx * uy
-        material = material_T[t]
         two_sided = material == _HAIR or material == _LASH or material == _FRAME
         two_sided = two_sided or material == _UPPER_TEETH or material == _LOWER_TEETH
         if (area >= 0 and not two_sided) or abs(area) < 1e-9:
@@ -208,6 +244,7 @@ def rasterise(
         ):
             continue
         step_1, step_2 = vy * inverse, -uy * inverse
+        per_1, per_2, per_0 = _per_step(step_1), _per_step(step_2), _per_step(-step_1 - step_2)
         is_cut = material == _HAIR or material == _LASH or material == _CAP or material == _CLOTH
         a0, a1, a2 = coordinates_N3[a, 0], coordinates_N3[a, 1], coordinates_N3[a, 2]
         b0, b1, b2 = coordinates_N3[b, 0], coordinates_N3[b, 1], coordinates_N3[b, 2]
@@ -218,45 +255,94 @@ def rasterise(
             w1 = (px * vy - vx * py) * inverse
             w2 = (ux * py - px * uy) * inverse
             first, last = left, right
-            if right - left > 5:  # skip the empty corners of the box
-                first, last = _narrow(first, last, left, w1, step_1)
-                first, last = _narrow(first, last, left, w2, step_2)
-                first, last = _narrow(first, last, left, 1 - w1 - w2, -step_1 - step_2)
+            if right - left > 3:  # skip the empty corners of the box
+                first, last = _narrow(first, last, left, w1, per_1)
+                first, last = _narrow(first, last, left, w2, per_2)
+                first, last = _narrow(first, last, left, _ONE - w1 - w2, per_0)
                 w1 += step_1 * np.float32(first - left)
                 w2 += step_2 * np.float32(first - left)
+            while first <= last and (w1 < _ZERO or w2 < _ZERO or w1 + w2 > _ONE):
+                w1 += step_1
+                w2 += step_2
+                first += 1
+            if first > last:
+                continue
+            end_1 = w1 + step_1 * np.float32(last - first)
+            end_2 = w2 + step_2 * np.float32(last - first)
+            while end_1 < _ZERO or end_2 < _ZERO or end_1 + end_2 > _ONE:
+                end_1 -= step_1
+                end_2 -= step_2
+                last -= 1
+                if last < first:
+                    break
             w1 -= step_1
             w2 -= step_2
             for x in range(first, last + 1):
                 w1 += step_1
                 w2 += step_2
-                if w1 < 0 or w2 < 0 or w1 + w2 > 1:
-                    continue
                 z = z0 + w1 * dz1 + w2 * dz2
                 if z >= depth[y, x]:
                     continue
                 if is_cut:
-                    w0 = 1 - w1 - w2
+                    w0 = _ONE - w1 - w2
                     p0 = w0 * a0 + w1 * b0 + w2 * c0
                     p1 = w0 * a1 + w1 * b1 + w2 * c1
                     p2 = w0 * a2 + w1 * b2 + w2 * c2
                     if material == _HAIR:
-                        if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, 0.26):
+                        if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, CARD_TAPER):
                             continue
                     elif material == _LASH:
-                        if p1 > 0.22 and _is_beside_strands(grain, p0, p1, p2, _STRANDS_PER_LASH, 0.5):
+                        if p1 > LASH_ROOT and _is_beside_strands(
+                            grain, p0, p1, p2, STRANDS_PER_LASH, LASH_TAPER
+                        ):
                             continue
                     elif material == _CLOTH:
                         if p1 > collar_at(collar, p0, p2):
                             continue
                     else:
                         cover = w0 * coverage_N[a] + w1 * coverage_N[b] + w2 * coverage_N[c]
-                        if _is_beyond_edge(grain, cover, p0, p1, p2):
+                        if cover < CAP_WHOLE and cover < cap_threshold(grain, p0, p1, p2):
                             continue
                 depth[y, x] = z
                 triangle[y, x] = t
                 weight_1[y, x] = w1
                 weight_2[y, x] = w2
     return depth, triangle, weight_1, weight_2
+
+
+@jit
+def seen_vertices(
+    triangles_T3: NDArray[np.int32], triangle_RR: NDArray[np.int32], count: int
+) -> NDArray[np.bool_]:
+    """Which of `count` vertices belong to a triangle in the z-buffer."""
+    seen = np.zeros(count, np.bool_)
+    for row in range(triangle_RR.shape[0]):
+        before = -1
+        for column in range(triangle_RR.shape[1]):
+            t = triangle_RR[row, column]
+            if t >= 0 and t != before:
+                for k in range(3):
+                    seen[triangles_T3[t, k]] = True
+            before = t
+    return seen
+
+
+@jit
+def side_by_side(
+    normals_N3: NDArray[np.float32],
+    coordinates_N3: NDArray[np.float32],
+    sky_N: NDArray[np.float32],
+    key_N: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """The attributes of vertices (N, 8) as shading reads them."""
+    attributes = np.empty((len(normals_N3), 8), np.float32)
+    for i in range(len(normals_N3)):
+        for k in range(3):
+            attributes[i, k] = normals_N3[i, k]
+            attributes[i, 3 + k] = coordinates_N3[i, k]
+        attributes[i, 6] = sky_N[i]
+        attributes[i, 7] = key_N[i]
+    return attributes
 
 
 @jit

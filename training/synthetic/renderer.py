@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.synthetic.head_pack import PIVOT, Material, smoothstep
+from training.synthetic.head_pack import PIVOT, TEXTURE_CHANNELS, Material, smoothstep
 from training.synthetic.identity import Identity
+from training.synthetic.jit import jit
 from training.synthetic.lashes import lash_mesh
 from training.synthetic.occlusion import (
     ambient_occlusion,
@@ -20,7 +21,14 @@ from training.synthetic.occlusion import (
     seen_from_light,
     visibility,
 )
-from training.synthetic.raster import grain_table, project, rasterise, vertex_normals
+from training.synthetic.raster import (
+    grain_table,
+    project,
+    rasterise,
+    seen_vertices,
+    side_by_side,
+    vertex_normals,
+)
 from training.synthetic.scene import Scene
 from training.synthetic.shading import Light, Look, apply_tone_curve, shade, tone_curve
 
@@ -66,18 +74,56 @@ def rotation_matrix(pitch_deg: float, yaw_deg: float, roll_deg: float) -> NDArra
     return np.asarray(about_z @ about_y @ about_x, np.float32)
 
 
+@jit
 def _turned(
-    vertices_N3: NDArray[np.float32], head_blend_N: NDArray[np.float32], pose_6: NDArray[np.float32]
+    vertices_N3: NDArray[np.float32],
+    head_blend_N: NDArray[np.float32],
+    turn_33: NDArray[np.float32],
+    shift_3: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Points at rest, moved as far as they follow the head's pose."""
-    pivot = np.array(PIVOT, np.float32)
-    turn = rotation_matrix(*(float(angle) for angle in pose_6[:3])).T - np.eye(3, dtype=np.float32)
-    moved = vertices_N3 + ((vertices_N3 - pivot) @ turn) * head_blend_N[:, None]
-    return np.asarray(moved + pose_6[3:].astype(np.float32), np.float32)
+    out = np.empty_like(vertices_N3)
+    for i in range(len(vertices_N3)):
+        x, y, z = vertices_N3[i, 0], vertices_N3[i, 1], vertices_N3[i, 2]
+        dx, dy, dz = x - np.float32(PIVOT[0]), y - np.float32(PIVOT[1]), z - np.float32(PIVOT[2])
+        share = head_blend_N[i]
+        for k in range(3):
+            turned = turn_33[k, 0] * dx + turn_33[k, 1] * dy + turn_33[k, 2] * dz
+            out[i, k] = vertices_N3[i, k] + share * (turned - (dx, dy, dz)[k]) + shift_3[k]
+    return out
 
 
-def _triple(values: NDArray[np.floating]) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
+@jit
+def _expressed(
+    coarse_V3: NDArray[np.float32],
+    targets_UV3: NDArray[np.float32],
+    weights_U: NDArray[np.float32],
+    data: NDArray[np.float32],
+    indices: NDArray[np.int32],
+    indptr: NDArray[np.int32],
+    rest_F3: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """`rest_F3` moved by weighted face units, given on coarse vertices and subdivided by a CSR matrix.
+
+    `coarse_V3` is room to work in.
+    """
+    coarse_V3[:] = 0
+    for u in range(len(weights_U)):
+        if weights_U[u] == 0:
+            continue
+        for i in range(len(coarse_V3)):
+            for k in range(3):
+                coarse_V3[i, k] += weights_U[u] * targets_UV3[u, i, k]
+    out = rest_F3.copy()
+    for i in range(len(out)):
+        for j in range(indptr[i], indptr[i + 1]):
+            for k in range(3):
+                out[i, k] += data[j] * coarse_V3[indices[j], k]
+    return out
+
+
+def _triple(values: NDArray[np.floating]) -> tuple[np.float32, np.float32, np.float32]:
+    first, second, third = (np.float32(value) for value in values)
     return first, second, third
 
 
@@ -92,15 +138,17 @@ def _look(identity: Identity) -> Look:
         cloth_pattern=identity.cloth_pattern,
         collar=_triple(identity.collar),
         frame=_triple(identity.frame_colour),
-        gloss=identity.gloss,
+        gloss=np.float32(identity.gloss),
     )
 
 
 def _light(scene: Scene) -> Light:
     catch = 0.32 * scene.key_direction + np.array([0, 0.06, 1.0])
+    half = scene.key_direction + np.array([0, 0, 1.0])
     return Light(
         key_direction=_triple(scene.key_direction),
         key_colour=_triple(scene.key_colour),
+        half_direction=_triple(half / np.linalg.norm(half)),
         rim_direction=_triple(scene.rim_direction),
         rim_colour=_triple(scene.rim_colour),
         sky=_triple(1.05 * scene.ambient * scene.sky_tint),
@@ -124,18 +172,18 @@ class Renderer:
         if supersampling not in (1, 2):
             raise ValueError(f"supersampling must be 1 or 2, got {supersampling}")
         self.identity, self.scene = identity, scene
-        self.size_px, self._raster_px = size_px, size_px * supersampling
-        self._curve, self._grain, self._lashes = tone_curve(), grain_table(), lash_mesh()
+        self.size_px, self.raster_px = size_px, size_px * supersampling
+        self.curve, self.grain, self._lashes = tone_curve(), grain_table(), lash_mesh()
         self._light_frame = light_frame(scene.key_direction)
-        self._look, self._light = _look(identity), _light(scene)
+        self.look, self.light = _look(identity), _light(scene)
         self._find_units()
         self._join_meshes()
         self._bake_occlusion()
         if background == "scene":
-            sized = cv2.resize(scene.background, (self._raster_px, self._raster_px))
-            self._background = np.ascontiguousarray(sized, np.float32)
+            sized = cv2.resize(scene.background, (self.raster_px, self.raster_px))
+            self.background_RR3 = np.ascontiguousarray(sized, np.float32)
         else:
-            self._background = np.zeros((self._raster_px, self._raster_px, 3), np.float32)
+            self.background_RR3 = np.zeros((self.raster_px, self.raster_px, 3), np.float32)
 
     def _find_units(self) -> None:
         """Which coefficients and vertices the folds, the lashes and the occlusion read."""
@@ -181,15 +229,15 @@ class Renderer:
         blocking = groups[2][0]
         groups[2] = (blocking[nearest], rigid.material_K[nearest])
         self.triangles_T3 = np.ascontiguousarray(np.concatenate([group[0] for group in groups]), np.int32)
-        self._material_T = np.concatenate([group[1] for group in groups]).astype(np.int32)
-        self._uv_T32 = np.ascontiguousarray(pack.triangle_uv_T32[is_head])
+        self.material_T = np.concatenate([group[1] for group in groups]).astype(np.int32)
+        self.uv_T32 = np.ascontiguousarray(pack.triangle_uv_T32[is_head])
         self._blockers_T3 = np.concatenate([pack.coarse_triangles_C3, blocking])
         self._casters_T3 = np.concatenate([pack.coarse_triangles_C3, blocking[::2]])
         lash_blend = np.ones(len(lashes.coordinates_E3), np.float32)
         self.head_blend_N = np.concatenate(
             [pack.head_blend_F, pack.head_blend_F[shell.source_S], rigid.head_blend_H, lash_blend]
         )
-        self._coordinates_N3 = np.concatenate(
+        self.coordinates_N3 = np.concatenate(
             [
                 pack.canonical_F3,
                 pack.canonical_F3[shell.source_S],
@@ -197,19 +245,19 @@ class Renderer:
                 lashes.coordinates_E3,
             ]
         )
-        self._coverage_N = np.zeros(len(self._coordinates_N3), np.float32)
-        self._coverage_N[fine : self._rigid_from] = shell.coverage_S
+        self.coverage_N = np.zeros(len(self.coordinates_N3), np.float32)
+        self.coverage_N[fine : self._rigid_from] = shell.coverage_S
 
     def _bake_occlusion(self) -> None:
         """Ambient light of every vertex; where eyes and mouth open or close, the better of the two."""
         blends = []
         for weights in (np.zeros(52, np.float32), self._opened):
-            vertices, normals, _ = self._posed_mesh(weights, np.zeros(6, np.float32))
+            vertices, normals, _ = self.posed_mesh(weights, np.zeros(6, np.float32))
             blends.append(ambient_occlusion(vertices, normals, self._blockers_T3))
         open_sky = np.maximum(blends[0], blends[1])
         self._occlusion_N = np.asarray(0.22 + 0.78 * smoothstep(0.0, 0.95, open_sky) ** 0.8, np.float32)
 
-    def _posed_mesh(
+    def posed_mesh(
         self, weights_52: NDArray[np.float32], pose_6: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Vertices, normals and tangents (N, 3) of the whole mesh."""
@@ -218,11 +266,11 @@ class Renderer:
         normals = vertex_normals(head, self._head_T3)
         layer = head[shell.source_S] + normals[shell.source_S] * shell.offset_S[:, None]
         turn = rotation_matrix(*(float(angle) for angle in pose_6[:3]))
-        worn = _turned(rigid.vertices_H3, rigid.head_blend_H, pose_6)
+        worn = _turned(rigid.vertices_H3, rigid.head_blend_H, turn, pose_6[3:])
         eyes = np.stack([head[self._eye_left].mean(0), head[self._eye_right].mean(0)])
         lashes = self._lashes.vertices(head, eyes, weights_52[self._blink], identity.lash_length)
         forward = np.broadcast_to(turn[:, 2], lashes.shape)
-        tangents = np.zeros((len(self._coordinates_N3), 3), np.float32)
+        tangents = np.zeros((len(self.coordinates_N3), 3), np.float32)
         tangents[self._rigid_from : self._rigid_from + len(worn)] = rigid.tangents_H3 @ turn.T
         return (
             np.concatenate([head, layer, worn, lashes]),
@@ -235,12 +283,18 @@ class Renderer:
     ) -> NDArray[np.float32]:
         """Fine vertices (F, 3) of the head alone."""
         identity, pack = self.identity, self.identity.pack
-        active = np.nonzero(weights_52)[0]
-        vertices = identity.fine_vertices_F3
-        if len(active):
-            offsets = np.tensordot(weights_52[active], pack.face_unit_targets[active], 1)
-            vertices = vertices + pack.subdivision_FV @ (offsets * np.float32(identity.face_unit_scale))
-        return _turned(vertices, pack.head_blend_F, pose_6)
+        matrix, pose = pack.subdivision_FV, np.asarray(pose_6, np.float32)
+        vertices = _expressed(
+            np.empty(pack.vertices_V3.shape, np.float32),
+            pack.face_unit_targets,
+            np.asarray(weights_52, np.float32) * np.float32(identity.face_unit_scale),
+            matrix.data,
+            matrix.indices,
+            matrix.indptr,
+            identity.fine_vertices_F3,
+        )
+        turn = rotation_matrix(*(float(angle) for angle in pose[:3]))
+        return _turned(vertices, pack.head_blend_F, turn, pose[3:])
 
     def render(self, weights_52: ArrayLike, pose_6: ArrayLike) -> Render:
         """Draw one frame.
@@ -254,38 +308,40 @@ class Renderer:
             raise ValueError(
                 f"weights and pose must have shapes (52,) and (6,), got {weights.shape} and {pose.shape}"
             )
-        vertices, normals, tangents = self._posed_mesh(weights, pose)
+        vertices, normals, tangents = self.posed_mesh(weights, pose)
         depth, triangle, weight_1, weight_2 = rasterise(
-            project(vertices, self._raster_px),
+            project(vertices, self.raster_px),
             self.triangles_T3,
-            self._material_T,
-            self._coordinates_N3,
-            self._coverage_N,
-            self._look.collar,
-            self._grain,
-            self._raster_px,
+            self.material_T,
+            self.coordinates_N3,
+            self.coverage_N,
+            self.look.collar,
+            self.grain,
+            self.raster_px,
         )
-        image = self._background.copy()
-        segmentation = shade(
+        image = self.background_RR3.copy()
+        segmentation = np.zeros((self.raster_px, self.raster_px), np.uint8)
+        shade(
             self.triangles_T3,
-            self._material_T,
-            self._uv_T32,
-            self._attributes(vertices, normals),
+            self.material_T,
+            self.uv_T32,
+            self.attributes(vertices, normals, seen_vertices(self.triangles_T3, triangle, len(vertices))),
             tangents,
             triangle,
             weight_1,
             weight_2,
-            self._grain,
-            self.identity.skin_TT6,
-            self._look,
-            self._light,
-            float(weights[self._smile].mean()),
-            float(weights[self._brow_up].mean()),
+            self.grain,
+            self.identity.skin_TT8,
+            self.look,
+            self.light,
+            *self.folds(weights),
             image,
+            segmentation,
+            np.empty(8 + TEXTURE_CHANNELS, np.float32),
         )
         covered = np.where(segmentation > 0, np.uint8(255), np.uint8(0))
         return Render(
-            image=apply_tone_curve(np.asarray(self._to_picture(image), np.float32), self._curve),
+            image=apply_tone_curve(np.asarray(self._to_picture(image), np.float32), self.curve),
             segmentation=np.ascontiguousarray(segmentation[:: self._step, :: self._step]),
             alpha=np.asarray(self._to_picture(covered), np.uint8),
             pose_6=pose,
@@ -300,24 +356,28 @@ class Renderer:
             weight_2_RR=weight_2,
         )
 
-    def _attributes(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What `shade` reads per vertex, side by side in memory."""
-        attributes = np.empty((len(vertices), 8), np.float32)
-        attributes[:, :3] = normals
-        attributes[:, 3:6] = self._coordinates_N3
-        attributes[:, 6] = self._occlusion_N
-        attributes[:, 7] = self._key_light(vertices, normals)
-        return attributes
+    def folds(self, weights_52: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
+        """How far a smile and raised brows deepen the skin's folds, 0 to 1."""
+        return np.float32(weights_52[self._smile].mean()), np.float32(weights_52[self._brow_up].mean())
 
-    def _key_light(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Share of the key light that reaches each vertex (N,): soft shadows of the head on itself."""
-        heights = height_map(seen_from_light(vertices, self._light_frame), self._casters_T3)
-        lifted = seen_from_light(vertices + np.float32(0.035) * normals, self._light_frame)
-        return visibility(lifted, heights, 0.03, 0.09, 2)
+    def attributes(
+        self, vertices: NDArray[np.float32], normals: NDArray[np.float32], seen: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """What `shade` reads per vertex, side by side in memory."""
+        lit = self._key_light(vertices, normals, seen)
+        return side_by_side(normals, self.coordinates_N3, self._occlusion_N, lit)
+
+    def _key_light(
+        self, vertices: NDArray[np.float32], normals: NDArray[np.float32], seen: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Share of the key light that reaches each seen vertex (N,): soft shadows of the head on itself."""
+        heights = height_map(seen_from_light(vertices, normals, 0.0, self._light_frame), self._casters_T3)
+        lifted = seen_from_light(vertices, normals, 0.035, self._light_frame)
+        return visibility(lifted, seen, heights, 0.03, 0.09, 2)
 
     @property
     def _step(self) -> int:
-        return self._raster_px // self.size_px
+        return self.raster_px // self.size_px
 
     def _to_picture(self, raster: NDArray[Any]) -> NDArray[Any]:
         if self._step == 1:

@@ -1,18 +1,33 @@
-"""Compiled deferred shading: colour and class of every pixel of a z-buffer. Colours are linear RGB.
+"""Deferred shading: colour and class of every pixel of a z-buffer. Colours are linear RGB.
 
-Each material function returns albedo (red, green, blue), occlusion and specular light, and the pixel's class.
+Materials and lights are formulas (see `elementwise`): `shade` compiles them for the CPU, `torch_renderer`
+calls the same ones with tensors.
 """
 
 from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synthetic.head_pack import TEXTURE_U, TEXTURE_V
+from training.synthetic.elementwise import (
+    angle_of,
+    arc_cosine,
+    exponential,
+    floor,
+    formula,
+    greatest,
+    least,
+    sine,
+    square_root,
+    unit,
+    where,
+    whole,
+)
+from training.synthetic.head_pack import TEXTURE_CHANNELS, TEXTURE_U, TEXTURE_V
 from training.synthetic.jit import jit
 from training.synthetic.raster import STRANDS_PER_CARD, collar_at, grain_at
 
@@ -32,8 +47,10 @@ class Segment(IntEnum):
     GLASSES = 9
 
 
-Colour = tuple[float, float, float]
-"""Linear RGB; also a direction. Tuples cost the kernels nothing, arrays are counted at every call."""
+Colour = tuple[Any, Any, Any]
+"""Linear RGB; also a direction. Tuples of np.float32 cost the kernels nothing, arrays are counted at every
+call; in torch they hold tensors.
+"""
 
 
 class Look(NamedTuple):
@@ -51,7 +68,7 @@ class Look(NamedTuple):
     """See `raster.collar_at`."""
     frame: Colour
     """Colour of the glasses."""
-    gloss: float
+    gloss: Any
 
 
 class Light(NamedTuple):
@@ -59,6 +76,8 @@ class Light(NamedTuple):
 
     key_direction: Colour
     key_colour: Colour
+    half_direction: Colour
+    """Half way between the key light and the camera."""
     rim_direction: Colour
     rim_colour: Colour
     sky: Colour
@@ -67,134 +86,336 @@ class Light(NamedTuple):
     """Where the eyes' normals must point to show the light."""
 
 
-# Enumerations are slow to compile against; the kernels use the same numbers as plain ints.
+# Enumerations are slow to compile against; the kernels use `Material`'s numbers as plain ints.
 _SKIN, _EYE, _UPPER_TEETH, _TONGUE, _MOUTH, _HAIR, _LOWER_TEETH = 0, 1, 2, 3, 4, 5, 6
 _CLOTH, _LASH, _FRAME, _CAP = 7, 8, 9, 10
 _SEG_SKIN, _SEG_SCLERA, _SEG_IRIS, _SEG_MOUTH, _SEG_TEETH, _SEG_TONGUE, _SEG_CLOTH, _SEG_HAIR = range(1, 9)
 _SEG_GLASSES = 9
-_U0, _U1 = TEXTURE_U
-_V0, _V1 = TEXTURE_V
-_STRIPES, _CHECKS, _HEATHER = 1, 2, 3
+STRIPES, CHECKS, HEATHER = 1, 2, 3
+"""Values of `Look.cloth_pattern`."""
+F = np.float32
+_ZERO, _HALF, _ONE = F(0), F(0.5), F(1)
+_U0, _V0 = F(TEXTURE_U[0]), F(TEXTURE_V[0])
+_U_SPAN, _V_SPAN = F(TEXTURE_U[1] - TEXTURE_U[0]), F(TEXTURE_V[1] - TEXTURE_V[0])
+_PER_LEVEL = F(1 / 255)
+COLLAR_BAND = F(0.16)
+"""How far below the neckline the collar's ribs reach."""
+_EYE_X, _EYE_Y, _EYE_Z = F(0.3078), F(7.284), F(1.235)
 
-# What a material function returns: red, green, blue, occlusion, specular, class.
-Surface = tuple[float, float, float, float, float, int]
-
-
-@jit
-def _ramp(low: float, high: float, x: float) -> float:
-    t = min(1.0, max(0.0, (x - low) / (high - low)))
-    return t * t * (3 - 2 * t)
-
-
-@jit
-def _power(base: float, doublings: int) -> float:
-    """base to the power of 2 ** doublings."""
-    for _ in range(doublings):
-        base = base * base
-    return base
+Surface = tuple[Any, Any, Any, Any, Any]
+"""What a material's formula returns: red, green, blue, share of the light that is let in, specular light."""
 
 
-@jit
-def _deeper(z: float, front: float, span: float) -> float:
+@formula
+def ramp(low: Any, high: Any, x: Any) -> Any:
+    t = unit((x - low) / (high - low))
+    return t * t * (F(3) - F(2) * t)
+
+
+@formula
+def to_the_4th(base: Any) -> Any:
+    squared = base * base
+    return squared * squared
+
+
+@formula
+def to_the_16th(base: Any) -> Any:
+    return to_the_4th(to_the_4th(base))
+
+
+@formula
+def to_the_32nd(base: Any) -> Any:
+    half = to_the_16th(base)
+    return half * half
+
+
+@formula
+def deeper(z: Any, front: Any, span: Any) -> Any:
     """0 in front to 1 at `span` behind: how far back in the mouth a point lies."""
-    return min(1.0, max(0.0, (front - z) / span))
+    return unit((front - z) / span)
 
 
-@jit
-def _cloth(x: float, y: float, z: float, facing: float, look: Look, grain: NDArray[np.float32]) -> Surface:
-    first, second = look.cloth, look.cloth_accent
-    share = 0.0
-    if look.cloth_pattern == _STRIPES:
-        share = _ramp(-0.25, 0.25, math.sin(y * 26))
-    elif look.cloth_pattern == _CHECKS:
-        share = 0.5 * _ramp(-0.2, 0.2, math.sin(y * 20)) + 0.5 * _ramp(-0.2, 0.2, math.sin(x * 20))
-    elif look.cloth_pattern == _HEATHER:
-        share = 0.5 * grain_at(grain, x * 70, y * 25)
-    below = collar_at(look.collar, x, z) - y
-    weave = 0.93 + 0.14 * grain_at(grain, x * 55 + 3, y * 55)
-    if below < 0.16:  # the ribbed band of the collar
-        weave *= 0.88 + 0.08 * math.sin(math.atan2(x, z - 0.1) * 120)
-        share *= 0.3
-    if 0.15 < below < 0.18:
-        weave *= 0.75
-    folds = 0.94 + 0.12 * grain_at(grain, x * 2.2 + 11, y * 1.4 + 7)
+@formula
+def stripes(y: Any) -> Any:
+    """Share of a cloth's second colour, as of `checks` and `heather`."""
+    return ramp(F(-0.25), F(0.25), sine(y * F(26)))
+
+
+@formula
+def checks(x: Any, y: Any) -> Any:
+    across, along = ramp(F(-0.2), F(0.2), sine(x * F(20))), ramp(F(-0.2), F(0.2), sine(y * F(20)))
+    return _HALF * along + _HALF * across
+
+
+@formula
+def heather(x: Any, y: Any, grain: Any) -> Any:
+    return _HALF * grain_at(grain, x * F(70), y * F(25))
+
+
+@formula
+def ribs(x: Any, z: Any) -> Any:
+    """Light and dark of the collar's band."""
+    return F(0.88) + F(0.08) * sine(angle_of(x, z - F(0.1)) * F(120))
+
+
+@formula
+def cloth(x: Any, y: Any, facing: Any, below: Any, rib: Any, share: Any, look: Look, grain: Any) -> Surface:
+    """`below` is the distance to the neckline, `rib` the value of `ribs`, `share` the pattern's."""
+    weave = F(0.93) + F(0.14) * grain_at(grain, x * F(55) + F(3), y * F(55))
+    in_band = below < COLLAR_BAND
+    weave = where(in_band, weave * rib, weave)
+    share = where(in_band, F(0.3) * share, share)
+    weave = where((below > F(0.15)) & (below < F(0.18)), F(0.75) * weave, weave)
+    folds = F(0.94) + F(0.12) * grain_at(grain, x * F(2.2) + F(11), y * F(1.4) + F(7))
     k = weave * folds
-    fuzz = 0.05 * (1 - max(0.0, facing)) ** 3
+    grazing = _ONE - greatest(facing, _ZERO)
+    fuzz = F(0.05) * grazing * grazing * grazing
+    first, second = look.cloth, look.cloth_accent
+    rest = _ONE - share
     return (
-        (first[0] * (1 - share) + second[0] * share) * k + fuzz,
-        (first[1] * (1 - share) + second[1] * share) * k + fuzz,
-        (first[2] * (1 - share) + second[2] * share) * k + fuzz,
-        1.0,
-        0.0,
-        _SEG_CLOTH,
+        (first[0] * rest + second[0] * share) * k + fuzz,
+        (first[1] * rest + second[1] * share) * k + fuzz,
+        (first[2] * rest + second[2] * share) * k + fuzz,
+        _ONE,
+        _ZERO,
     )
 
 
-@jit
-def _texel(skin: NDArray[np.uint8], u: float, v: float) -> tuple[float, float, float, float, float, float]:
-    """The six channels of the skin's texture, read smoothly, in [0, 1]."""
-    size = len(skin)
-    u = min(max((u - _U0) / (_U1 - _U0) * size, 0.0), size - 1.001)
-    v = min(max((v - _V0) / (_V1 - _V0) * size, 0.0), size - 1.001)
-    column, row = int(u), int(v)
-    fu, fv = u - column, v - row
-    fu, fv = fu / 255, fv
-    k1, k3 = fu * (1 - fv), fu * fv
-    k0, k2 = (1 - fv) / 255 - k1, fv / 255 - k3
-    right, below = column + 1, row + 1
-    return (
-        k0 * skin[row, column, 0]
-        + k1 * skin[row, right, 0]
-        + k2 * skin[below, column, 0]
-        + k3 * skin[below, right, 0],
-        k0 * skin[row, column, 1]
-        + k1 * skin[row, right, 1]
-        + k2 * skin[below, column, 1]
-        + k3 * skin[below, right, 1],
-        k0 * skin[row, column, 2]
-        + k1 * skin[row, right, 2]
-        + k2 * skin[below, column, 2]
-        + k3 * skin[below, right, 2],
-        k0 * skin[row, column, 3]
-        + k1 * skin[row, right, 3]
-        + k2 * skin[below, column, 3]
-        + k3 * skin[below, right, 3],
-        k0 * skin[row, column, 4]
-        + k1 * skin[row, right, 4]
-        + k2 * skin[below, column, 4]
-        + k3 * skin[below, right, 4],
-        k0 * skin[row, column, 5]
-        + k1 * skin[row, right, 5]
-        + k2 * skin[below, column, 5]
-        + k3 * skin[below, right, 5],
-    )
+@formula
+def texel_place(u: Any, v: Any, size: Any) -> tuple[Any, Any]:
+    """Column and row of the skin's texture, `size` texels wide."""
+    column = least(greatest((u - _U0) / _U_SPAN * size, _ZERO), size - F(1.001))
+    row = least(greatest((v - _V0) / _V_SPAN * size, _ZERO), size - F(1.001))
+    return column, row
 
 
-@jit
-def _skin(
-    u: float,
-    v: float,
-    facing: float,
-    half_angle: float,
-    smile: float,
-    brows: float,
-    gloss_scale: float,
-    skin: NDArray[np.uint8],
-) -> Surface:
-    red, green, blue, gloss, smile_fold, brow_fold = _texel(skin, u, v)
-    fold = 1 - 0.22 * smile * smile_fold - 0.5 * brows * brow_fold
-    grazing = 1 - max(0.0, facing)
-    shine = gloss * gloss_scale * (0.7 * _power(half_angle, 4) + 0.3 * _power(half_angle, 3))
-    shine += 0.05 * grazing**4
+@formula
+def skin(texel: Any, facing: Any, half_angle: Any, smile: Any, brows: Any, gloss_scale: Any) -> Surface:
+    """`texel` holds red, green, blue, gloss, folds of a smile and of raised brows, 0 to 255."""
+    fold = _ONE - F(0.22) * smile * (texel[4] * _PER_LEVEL) - _HALF * brows * (texel[5] * _PER_LEVEL)
+    grazing = _ONE - greatest(facing, _ZERO)
+    fourth = to_the_4th(half_angle)
+    sharp = fourth * fourth
+    shine = texel[3] * _PER_LEVEL * gloss_scale * sharp * (F(0.7) * sharp + F(0.3))
+    shine = shine + F(0.05) * to_the_4th(grazing)
     # Folds keep more red than green and blue: light that went through the skin.
-    return red * (0.5 + 0.5 * fold), green * fold, blue * fold, 1.0, shine * fold, _SEG_SKIN
+    return (
+        texel[0] * _PER_LEVEL * (_HALF + _HALF * fold),
+        texel[1] * _PER_LEVEL * fold,
+        texel[2] * _PER_LEVEL * fold,
+        _ONE,
+        shine * fold,
+    )
+
+
+@formula
+def lid_light(above: Any, below: Any, beside: Any) -> Any:
+    """Light that lids or lips around a point let through, most of all the one above.
+
+    Each is the distance to the nearest skin on that side, as a share of the farthest that counts.
+    """
+    open_above = F(0.55) + F(0.45) * ramp(_ZERO, _ONE, above)
+    open_below = F(0.80) + F(0.20) * ramp(_ZERO, F(0.4), below)
+    return open_above * open_below * (F(0.74) + F(0.26) * ramp(_ZERO, _HALF, beside))
+
+
+def lid_reach(side_px: int) -> int:
+    """Pixels that `lid_light` looks far in a raster of that side."""
+    return max(2, side_px * 10 // 512)
+
+
+@formula
+def eye(x: Any, y: Any, z: Any, catch: Any, iris: Any, grain: Any) -> tuple[Surface, Any]:
+    """Surface of an eyeball and whether the point belongs to the iris."""
+    dx = abs(x) - _EYE_X
+    dy, dz = y - _EYE_Y, z - _EYE_Z
+    length = square_root(dx * dx + dy * dy + dz * dz)
+    angle = arc_cosine(least(greatest(dz / length, -_ONE), _ONE))
+    radius = angle / F(0.52)
+    shine = F(1.15) * ramp(F(0.979), F(0.990), catch)
+    white = F(0.88) - F(0.30) * ramp(_HALF, F(1.3), angle)
+    veins = F(0.97) + F(0.03) * grain_at(grain, x * F(90), y * F(60))
+    ring = ramp(F(0.93), F(1.12), radius)  # the dark limbal ring melts into the white
+    pupil = ramp(F(0.34), F(0.42), radius)
+    outward = where(x > _ZERO, dx, -dx)
+    fibre = F(0.72) + _HALF * grain_at(grain, angle_of(dy, outward) * F(8) + F(20), radius * F(3))
+    lower = _ONE + F(0.35) * least(greatest(-dy / F(0.07), -_ONE), _ONE)  # light gathers opposite its entry
+    limbal = _ONE - F(0.60) * ramp(F(0.72), _ONE, radius)
+    k = pupil * fibre * lower * limbal * F(1.3)
+    share = _HALF * ring
+    inside, outside = _ONE - share, share * white
+    dimmed = white * (F(0.55) + F(0.45) * ring)
+    veined = dimmed * veins
+    pink = F(0.10) * ramp(F(0.75), F(1.25), angle)
+    is_iris = radius < F(1.04)
+    surface = (
+        where(is_iris, (iris[0] * k + F(0.008)) * inside + outside * _HALF, dimmed * (_ONE + pink)),
+        where(is_iris, (iris[1] * k + F(0.008)) * inside + outside * F(0.48), veined * (F(0.955) - pink)),
+        where(is_iris, (iris[2] * k + F(0.010)) * inside + outside * F(0.47), veined * (F(0.94) - pink)),
+        _ONE,
+        where(is_iris, shine, F(0.6) * shine),
+    )
+    return surface, is_iris
+
+
+@formula
+def tooth_place(x: Any, z: Any) -> tuple[Any, Any]:
+    """Place across a tooth, -1 to 1, and how far from the front it stands, 0 to 1."""
+    arc = angle_of(abs(x), greatest(z - F(1.13), F(0.05))) * F(0.315)
+    molar = (arc - F(0.222)) / F(0.07)
+    number = floor(molar)
+    across, back = (molar - number) * F(2) - _ONE, least(F(0.55) + F(0.2) * number, _ONE)
+    is_canine, is_lateral, is_incisor = arc < F(0.222), arc < F(0.150), arc < F(0.085)
+    across = where(is_canine, (arc - F(0.186)) / F(0.036), across)
+    back = where(is_canine, F(0.35), back)
+    across = where(is_lateral, (arc - F(0.1175)) / F(0.0325), across)
+    back = where(is_lateral, F(0.12), back)
+    across = where(is_incisor, (arc - F(0.0425)) / F(0.0425), across)
+    return across, where(is_incisor, _ZERO, back)
+
+
+@formula
+def teeth(is_upper: bool, x: Any, y: Any, z: Any, half_angle: Any, colour: Any) -> Surface:
+    across, back = tooth_place(x, z)
+    depth = (_ONE - F(0.45) * back) * (_ONE - _HALF * deeper(z, F(1.5), _HALF))
+    squared = across * across
+    k = depth * (_ONE - F(0.10) * squared - F(0.30) * ramp(F(0.80), _ONE, squared))
+    if is_upper:
+        is_gum, root = y > F(6.765), ramp(F(6.69), F(6.78), y)
+    else:
+        is_gum, root = y < F(6.525), ramp(F(-6.60), F(-6.51), -y)
+    warm = _ONE - F(0.06) * root
+    shine = F(0.14) * to_the_32nd(half_angle * (_ONE - F(0.08) * squared))
+    return (
+        where(is_gum, F(0.62) * depth, colour[0] * k),
+        where(is_gum, F(0.27) * depth, colour[1] * k * warm),
+        where(is_gum, F(0.26) * depth, colour[2] * k * warm * warm),
+        _ONE,
+        where(is_gum, F(0.08) * to_the_16th(half_angle), shine),
+    )
+
+
+@formula
+def mouth(z: Any, half_angle: Any) -> Surface:
+    k = F(0.62) - F(0.58) * deeper(z, F(1.38), F(0.45))
+    return F(0.50) * k, F(0.17) * k, F(0.16) * k, F(0.6), F(0.05) * to_the_32nd(half_angle)
+
+
+@formula
+def tongue(x: Any, z: Any, half_angle: Any, grain: Any) -> Surface:
+    k = F(0.82) - F(0.60) * deeper(z, F(1.42), _HALF)
+    k = k * (F(0.92) + F(0.16) * grain_at(grain, x * F(60), z * F(60)))
+    groove = x / F(0.04)
+    k = k * (_ONE - F(0.10) * exponential(-groove * groove))
+    return F(0.68) * k, F(0.30) * k, F(0.29) * k, F(0.75), F(0.10) * to_the_16th(half_angle)
+
+
+@formula
+def hair(
+    across: Any, along: Any, card: Any, cosine_light: Any, cosine_half: Any, root: Any, tip: Any, grain: Any
+) -> Surface:
+    """One card of strands; the highlight runs across the strands (Kajiya and Kay 1989)."""
+    lane, number = whole((across + _ONE) * _HALF * STRANDS_PER_CARD) & 255, whole(card) & 255
+    strand, of_card = grain[(lane + 64) & 255, number], grain[200, number]
+    sine_light = square_root(greatest(_ONE - cosine_light * cosine_light, _ZERO))
+    k = (F(0.75) + F(0.45) * strand + F(0.35) * of_card) * (F(0.55) + F(0.45) * sine_light)
+    k = k * (F(0.62) + F(0.38) * ramp(_ZERO, F(0.45), along))
+    dyed = ramp(F(0.25), _ONE, along) * (F(0.6) + F(0.4) * of_card)
+    own = _ONE - dyed
+    shifted = cosine_half + F(0.10) * (strand - _HALF)
+    first, second = shifted - F(0.10), shifted + F(0.14)
+    tone = (tip[0] + tip[1] + tip[2]) / F(3)
+    narrow, wide = greatest(_ONE - first * first, _ZERO), greatest(_ONE - second * second, _ZERO)
+    shine = (F(0.035) + F(0.10) * tone) * to_the_4th(to_the_16th(narrow)) * (F(0.4) + strand)
+    k = k + F(0.9) * to_the_16th(wide) * strand
+    return (
+        (root[0] * own + tip[0] * dyed) * k,
+        (root[1] * own + tip[1] * dyed) * k,
+        (root[2] * own + tip[2] * dyed) * k,
+        _ONE,
+        shine,
+    )
+
+
+@formula
+def cap(x: Any, y: Any, z: Any, root: Any, grain: Any) -> Surface:
+    around = angle_of(x, z - F(0.2))
+    k = F(0.45) + F(0.55) * grain_at(grain, around * F(45), y * F(6))
+    return root[0] * k, root[1] * k, root[2] * k, _ONE, _ZERO
+
+
+LASH_SURFACE = (F(0.022), F(0.016), F(0.014), F(1), F(0))
+
+
+@formula
+def frame(half_angle: Any, colour: Any) -> Surface:
+    """Glasses."""
+    return colour[0], colour[1], colour[2], _ONE, _HALF * to_the_32nd(half_angle)
+
+
+@formula
+def wrap_of(material: int) -> tuple[Any, Any, Any]:
+    """How far diffuse light bends around the edge, per colour: light scattered under the surface."""
+    if material == _CLOTH:
+        return F(0.10), F(0.10), F(0.10)
+    if material == _EYE:
+        return F(0.35), F(0.30), F(0.30)
+    if material == _HAIR or material == _CAP:
+        return F(0.40), F(0.40), F(0.40)
+    return F(0.34), F(0.16), F(0.12)
+
+
+@formula
+def mouth_light() -> tuple[Any, Any]:
+    """Shares of the ambient and of the key light inside the mouth, whose own formula darkens it."""
+    return F(1), F(0.7)
+
+
+@formula
+def teeth_light(shadow: Any) -> Any:
+    return F(0.25) + F(0.75) * shadow
+
+
+@formula
+def lit_colour(
+    surface: Surface,
+    material: int,
+    facing_key: Any,
+    ny: Any,
+    nz: Any,
+    facing_rim: Any,
+    sky: Any,
+    key: Any,
+    light: Light,
+) -> tuple[Any, Any, Any]:
+    """Linear red, green and blue; `sky` and `key` are the shares of the ambient and the key light."""
+    red, green, blue, let_in, shine = surface
+    wrap = wrap_of(material)
+    up = _HALF + _HALF * ny
+    down = _ONE - up
+    behind = sky * greatest(facing_rim, _ZERO)
+    glint = behind * behind * F(0.35) * (_ONE - greatest(nz, _ZERO))
+    key_g, sky_g = key, sky
+    if material == _SKIN:  # light that is only partly blocked is redder: it has passed through some skin
+        key_g, sky_g = key * (F(0.80) + F(0.20) * key), sky * (F(0.88) + F(0.12) * sky)
+    bent_r = greatest((facing_key + wrap[0]) * (_ONE / (_ONE + wrap[0])), _ZERO)
+    bent_g = greatest((facing_key + wrap[1]) * (_ONE / (_ONE + wrap[1])), _ZERO)
+    bent_b = greatest((facing_key + wrap[2]) * (_ONE / (_ONE + wrap[2])), _ZERO)
+    colour, rim, top, bottom = light.key_colour, light.rim_colour, light.sky, light.ground
+    light_r = sky * (top[0] * up + bottom[0] * down) + rim[0] * behind + colour[0] * key * bent_r
+    light_g = sky_g * (top[1] * up + bottom[1] * down) + rim[1] * behind + colour[1] * key_g * bent_g
+    light_b = sky_g * (top[2] * up + bottom[2] * down) + rim[2] * behind + colour[2] * key_g * bent_b
+    gleam = shine * (F(0.25) + F(0.75) * key) * sky
+    return (
+        let_in * (red * light_r + gleam * colour[0]) + glint * rim[0],
+        let_in * (green * light_g + gleam * colour[1]) + glint * rim[1],
+        let_in * (blue * light_b + gleam * colour[2]) + glint * rim[2],
+    )
 
 
 @jit
-def _lid_shadow(
-    row: int, column: int, triangle_RR: NDArray[np.int32], material_T: NDArray[np.int32]
-) -> float:
-    """Light that the lids or lips around a pixel let through, most of all the one above."""
+def _lid_shadow(row: int, column: int, triangle_RR: NDArray[np.int32], material_T: NDArray[np.int32]) -> Any:
+    """`lid_light` of a pixel."""
     side = len(triangle_RR)
     reach = max(2, side * 10 // 512)
     above, below, beside = reach, reach, reach
@@ -211,141 +432,24 @@ def _lid_shadow(
             left, right = triangle_RR[row, column - k], triangle_RR[row, column + k]
             if (left >= 0 and material_T[left] == _SKIN) or (right >= 0 and material_T[right] == _SKIN):
                 beside = k
-    open_above = 0.55 + 0.45 * _ramp(0.0, 1.0, above / reach)
-    open_below = 0.80 + 0.20 * _ramp(0.0, 0.4, below / reach)
-    return open_above * open_below * (0.74 + 0.26 * _ramp(0.0, 0.5, beside / reach))
+    far = F(reach)
+    return lid_light(F(above) / far, F(below) / far, F(beside) / far)
 
 
 @jit
-def _eye(x: float, y: float, z: float, catch: float, iris: Colour, grain: NDArray[np.float32]) -> Surface:
-    dx = x - (0.3078 if x > 0 else -0.3078)
-    dy, dz = y - 7.284, z - 1.235
-    length = math.sqrt(dx * dx + dy * dy + dz * dz)
-    angle = math.acos(min(1.0, max(-1.0, dz / length)))
-    radius = angle / 0.52
-    shine = 1.15 * _ramp(0.979, 0.990, catch)
-    white = 0.88 - 0.30 * _ramp(0.5, 1.3, angle)
-    veins = 0.97 + 0.03 * grain_at(grain, x * 90, y * 60)
-    ring = _ramp(0.93, 1.12, radius)  # the dark limbal ring melts into the white
-    if radius < 1.04:
-        pupil = _ramp(0.34, 0.42, radius)
-        fibre = 0.72 + 0.5 * grain_at(grain, math.atan2(dy, dx) * 8 + 20, radius * 3)
-        lower = 1 + 0.35 * min(1.0, max(-1.0, -dy / 0.07))  # light gathers opposite its entry
-        limbal = 1 - 0.60 * _ramp(0.72, 1.0, radius)
-        k = pupil * fibre * lower * limbal * 1.3
-        share = 0.5 * ring
-        return (
-            (iris[0] * k + 0.008) * (1 - share) + share * white * 0.5,
-            (iris[1] * k + 0.008) * (1 - share) + share * white * 0.48,
-            (iris[2] * k + 0.010) * (1 - share) + share * white * 0.47,
-            1.0,
-            shine,
-            _SEG_IRIS,
-        )
-    white *= 0.55 + 0.45 * ring
-    pink = 0.10 * _ramp(0.75, 1.25, angle)
-    return (
-        white * (1 + pink),
-        white * veins * (0.955 - pink),
-        white * veins * (0.94 - pink),
-        1.0,
-        shine * 0.6,
-        _SEG_SCLERA,
-    )
-
-
-@jit
-def _tooth_place(x: float, z: float) -> tuple[float, float]:
-    """Place across a tooth, -1 to 1, and how far from the front it stands, 0 to 1."""
-    arc = math.atan2(abs(x), max(0.05, z - 1.13)) * 0.315
-    if arc < 0.085:
-        return (arc - 0.0425) / 0.0425, 0.0
-    if arc < 0.150:
-        return (arc - 0.1175) / 0.0325, 0.12
-    if arc < 0.222:
-        return (arc - 0.186) / 0.036, 0.35
-    place = (arc - 0.222) / 0.07
-    return (place - math.floor(place)) * 2 - 1, min(1.0, 0.55 + 0.2 * math.floor(place))
-
-
-@jit
-def _teeth(is_upper: bool, x: float, y: float, z: float, half_angle: float, teeth: Colour) -> Surface:
-    across, back = _tooth_place(x, z)
-    k = (1 - 0.45 * back) * (1 - 0.5 * _deeper(z, 1.5, 0.5))
-    if (is_upper and y > 6.765) or (not is_upper and y < 6.525):  # gums
-        return 0.62 * k, 0.27 * k, 0.26 * k, 1.0, 0.08 * _power(half_angle, 4), _SEG_TEETH
-    squared = across * across
-    k *= 1 - 0.10 * squared - 0.30 * _ramp(0.80, 1.0, squared)
-    root = _ramp(6.69, 6.78, y) if is_upper else _ramp(6.60, 6.51, y)
-    warm = 1 - 0.06 * root
-    shine = 0.14 * _power(half_angle * (1 - 0.08 * squared), 5)
-    return teeth[0] * k, teeth[1] * k * warm, teeth[2] * k * warm * warm, 1.0, shine, _SEG_TEETH
-
-
-@jit
-def _mouth(z: float, half_angle: float) -> Surface:
-    k = 0.62 - 0.58 * _deeper(z, 1.38, 0.45)
-    return 0.50 * k, 0.17 * k, 0.16 * k, 0.6, 0.05 * _power(half_angle, 5), _SEG_MOUTH
-
-
-@jit
-def _tongue(x: float, z: float, half_angle: float, grain: NDArray[np.float32]) -> Surface:
-    k = (0.82 - 0.60 * _deeper(z, 1.42, 0.5)) * (0.92 + 0.16 * grain_at(grain, x * 60, z * 60))
-    k *= 1 - 0.10 * math.exp(-((x / 0.04) ** 2))
-    return 0.68 * k, 0.30 * k, 0.29 * k, 0.75, 0.10 * _power(half_angle, 4), _SEG_TONGUE
-
-
-@jit
-def _hair(
-    across: float,
-    along: float,
-    card: float,
-    sine_light: float,
-    cosine_half: float,
-    root_colour: Colour,
-    tip_colour: Colour,
-    grain: NDArray[np.float32],
-) -> Surface:
-    """One card of strands; the highlight runs across the strands (Kajiya and Kay 1989)."""
-    lane, number = int((across + 1) * 0.5 * STRANDS_PER_CARD) & 255, int(card) & 255
-    strand, of_card = grain[(lane + 64) & 255, number], grain[200, number]
-    k = (0.75 + 0.45 * strand + 0.35 * of_card) * (0.55 + 0.45 * sine_light)
-    k *= 0.62 + 0.38 * _ramp(0.0, 0.45, along)
-    tip = _ramp(0.25, 1.0, along) * (0.6 + 0.4 * of_card)
-    root = 1 - tip
-    shifted = cosine_half + 0.10 * (strand - 0.5)
-    first = max(0.0, 1 - (shifted - 0.10) ** 2)
-    second = max(0.0, 1 - (shifted + 0.14) ** 2)
-    tone = (tip_colour[0] + tip_colour[1] + tip_colour[2]) / 3
-    shine = (0.035 + 0.10 * tone) * _power(first, 6) * (0.4 + strand)
-    glow = 0.9 * _power(second, 4) * strand
-    return (
-        (root_colour[0] * root + tip_colour[0] * tip) * (k + glow),
-        (root_colour[1] * root + tip_colour[1] * tip) * (k + glow),
-        (root_colour[2] * root + tip_colour[2] * tip) * (k + glow),
-        1.0,
-        shine,
-        _SEG_HAIR,
-    )
-
-
-@jit
-def _cap(x: float, y: float, z: float, root: Colour, grain: NDArray[np.float32]) -> Surface:
-    around = math.atan2(x, z - 0.2)
-    k = 0.45 + 0.55 * grain_at(grain, around * 45, y * 6)
-    return root[0] * k, root[1] * k, root[2] * k, 1.0, 0.0, _SEG_HAIR
-
-
-@jit
-def _wrap(material: int, segment: int) -> tuple[float, float, float]:
-    """How far diffuse light bends around the edge, per colour: light scattered under the surface."""
-    if segment == _SEG_CLOTH:
-        return 0.10, 0.10, 0.10
-    if material == _EYE:
-        return 0.35, 0.30, 0.30
-    if material == _HAIR or material == _CAP:
-        return 0.40, 0.40, 0.40
-    return 0.34, 0.16, 0.12
+def _cloth(
+    x: float, y: float, z: float, facing: float, look: Look, grain: NDArray[np.float32]
+) -> tuple[float, float, float, float, float]:
+    share = F(0)
+    if look.cloth_pattern == STRIPES:
+        share = stripes(y)
+    elif look.cloth_pattern == CHECKS:
+        share = checks(x, y)
+    elif look.cloth_pattern == HEATHER:
+        share = heather(x, y, grain)
+    below = collar_at(look.collar, x, z) - y
+    rib = ribs(x, z) if below < COLLAR_BAND else F(1)
+    return cloth(x, y, facing, below, rib, share, look, grain)
 
 
 @jit
@@ -359,25 +463,26 @@ def shade(
     weight_1_RR: NDArray[np.float32],
     weight_2_RR: NDArray[np.float32],
     grain: NDArray[np.float32],
-    skin_TT6: NDArray[np.uint8],
+    skin_TT8: NDArray[np.uint8],
     look: Look,
     light: Light,
-    smile: float,
-    brows: float,
+    smile: Any,
+    brows: Any,
     image_RR3: NDArray[np.float32],
-) -> NDArray[np.uint8]:
-    """Light every covered pixel of `image_RR3` in place; returns the segmentation (R, R).
+    segmentation_RR: NDArray[np.uint8],
+    room_16: NDArray[np.float32],
+) -> None:
+    """Light every covered pixel of `image_RR3` in place and note its class; `room_16` is to work in.
 
     The attributes of a vertex are its normal (3), its coordinates (3), and its shares of the ambient light
     and of the key light; tangents run along the strands of hair. smile and brows, 0 to 1, deepen the folds.
     """
     side = len(image_RR3)
-    segmentation = np.zeros((side, side), np.uint8)
-    lx, ly, lz = light.key_direction[0], light.key_direction[1], light.key_direction[2]
-    norm = math.sqrt(lx * lx + ly * ly + (lz + 1) * (lz + 1))
-    hx, hy, hz = lx / norm, ly / norm, (lz + 1) / norm
-    qx, qy, qz = light.rim_direction[0], light.rim_direction[1], light.rim_direction[2]
-    key, rim, sky, ground = light.key_colour, light.rim_colour, light.sky, light.ground
+    here, texel = room_16[:8], room_16[8:]
+    texture_px = F(len(skin_TT8))
+    lx, ly, lz = light.key_direction
+    hx, hy, hz = light.half_direction
+    qx, qy, qz = light.rim_direction
     for row in range(side):
         for column in range(side):
             t = triangle_RR[row, column]
@@ -385,81 +490,74 @@ def shade(
                 continue
             a, b, c = triangles_T3[t, 0], triangles_T3[t, 1], triangles_T3[t, 2]
             w1, w2 = weight_1_RR[row, column], weight_2_RR[row, column]
-            w0 = 1 - w1 - w2
-            nx = w0 * attributes_N8[a, 0] + w1 * attributes_N8[b, 0] + w2 * attributes_N8[c, 0]
-            ny = w0 * attributes_N8[a, 1] + w1 * attributes_N8[b, 1] + w2 * attributes_N8[c, 1]
-            nz = w0 * attributes_N8[a, 2] + w1 * attributes_N8[b, 2] + w2 * attributes_N8[c, 2]
-            scale = 1 / math.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
-            material = material_T[t]
+            w0 = _ONE - w1 - w2
+            for k in range(8):
+                here[k] = w0 * attributes_N8[a, k] + w1 * attributes_N8[b, k] + w2 * attributes_N8[c, k]
+            nx, ny, nz, x, y, z = here[0], here[1], here[2], here[3], here[4], here[5]
+            sky, key = here[6], here[7]
+            scale = _ONE / math.sqrt(nx * nx + ny * ny + nz * nz + F(1e-12))
             nx, ny, nz = nx * scale, ny * scale, nz * scale
-            x = w0 * attributes_N8[a, 3] + w1 * attributes_N8[b, 3] + w2 * attributes_N8[c, 3]
-            y = w0 * attributes_N8[a, 4] + w1 * attributes_N8[b, 4] + w2 * attributes_N8[c, 4]
-            z = w0 * attributes_N8[a, 5] + w1 * attributes_N8[b, 5] + w2 * attributes_N8[c, 5]
-            open_sky = w0 * attributes_N8[a, 6] + w1 * attributes_N8[b, 6] + w2 * attributes_N8[c, 6]
-            lit = w0 * attributes_N8[a, 7] + w1 * attributes_N8[b, 7] + w2 * attributes_N8[c, 7]
-            facing_key = nx * lx + ny * ly + nz * lz
-            half_angle = max(np.float32(0), nx * hx + ny * hy + nz * hz)
+            half_angle = max(_ZERO, nx * hx + ny * hy + nz * hz)
+            material = material_T[t]
             if material == _SKIN:
                 u = w0 * uv_T32[t, 0, 0] + w1 * uv_T32[t, 1, 0] + w2 * uv_T32[t, 2, 0]
                 v = w0 * uv_T32[t, 0, 1] + w1 * uv_T32[t, 1, 1] + w2 * uv_T32[t, 2, 1]
-                surface = _skin(u, v, nz, half_angle, smile, brows, look.gloss, skin_TT6)
-            elif material == _EYE:
-                catch = light.catch_direction
-                shadow = _lid_shadow(row, column, triangle_RR, material_T)
-                open_sky, lit = shadow, lit * shadow
-                surface = _eye(x, y, z, nx * catch[0] + ny * catch[1] + nz * catch[2], look.iris, grain)
-            elif material == _UPPER_TEETH or material == _LOWER_TEETH:
-                open_sky = np.float32(0.25) + np.float32(0.75) * _lid_shadow(
-                    row, column, triangle_RR, material_T
-                )
-                lit = open_sky
-                surface = _teeth(material == _UPPER_TEETH, x, y, z, half_angle, look.teeth)
-            elif material == _MOUTH:
-                open_sky, lit = np.float32(1), np.float32(0.7)
-                surface = _mouth(z, half_angle)
-            elif material == _TONGUE:
-                open_sky = _lid_shadow(row, column, triangle_RR, material_T)
-                lit = open_sky
-                surface = _tongue(x, z, half_angle, grain)
-            elif material == _CLOTH:
-                surface = _cloth(x, y, z, nz, look, grain)
+                across, down = texel_place(u, v, texture_px)
+                left, top = int(across), int(down)
+                fu, fv = across - F(left), down - F(top)
+                k0, k1, k2, k3 = (_ONE - fu) * (_ONE - fv), fu * (_ONE - fv), (_ONE - fu) * fv, fu * fv
+                for k in range(TEXTURE_CHANNELS):
+                    above = k0 * F(skin_TT8[top, left, k]) + k1 * F(skin_TT8[top, left + 1, k])
+                    below = k2 * F(skin_TT8[top + 1, left, k]) + k3 * F(skin_TT8[top + 1, left + 1, k])
+                    texel[k] = above + below
+                painted = (texel[0], texel[1], texel[2], texel[3], texel[4], texel[5])
+                surface = skin(painted, nz, half_angle, smile, brows, look.gloss)
+                segment = _SEG_SKIN
             elif material == _HAIR:
                 tx = w0 * tangents_N3[a, 0] + w1 * tangents_N3[b, 0] + w2 * tangents_N3[c, 0]
                 ty = w0 * tangents_N3[a, 1] + w1 * tangents_N3[b, 1] + w2 * tangents_N3[c, 1]
                 tz = w0 * tangents_N3[a, 2] + w1 * tangents_N3[b, 2] + w2 * tangents_N3[c, 2]
-                cosine = tx * lx + ty * ly + tz * lz
-                sine_light = math.sqrt(max(np.float32(0), 1 - cosine * cosine))
-                surface = _hair(
-                    x, y, z, sine_light, tx * hx + ty * hy + tz * hz, look.hair_root, look.hair_tip, grain
-                )
+                along_key, along_half = tx * lx + ty * ly + tz * lz, tx * hx + ty * hy + tz * hz
+                surface = hair(x, y, z, along_key, along_half, look.hair_root, look.hair_tip, grain)
+                segment = _SEG_HAIR
+            elif material == _CLOTH:
+                surface = _cloth(x, y, z, nz, look, grain)
+                segment = _SEG_CLOTH
+            elif material == _EYE:
+                cx, cy, cz = light.catch_direction
+                shadow = _lid_shadow(row, column, triangle_RR, material_T)
+                sky, key = shadow, key * shadow
+                surface, is_iris = eye(x, y, z, nx * cx + ny * cy + nz * cz, look.iris, grain)
+                segment = _SEG_IRIS if is_iris else _SEG_SCLERA
+            elif material == _UPPER_TEETH or material == _LOWER_TEETH:
+                sky = teeth_light(_lid_shadow(row, column, triangle_RR, material_T))
+                key = sky
+                surface = teeth(material == _UPPER_TEETH, x, y, z, half_angle, look.teeth)
+                segment = _SEG_TEETH
+            elif material == _MOUTH:
+                sky, key = mouth_light()
+                surface = mouth(z, half_angle)
+                segment = _SEG_MOUTH
+            elif material == _TONGUE:
+                sky = _lid_shadow(row, column, triangle_RR, material_T)
+                key = sky
+                surface = tongue(x, z, half_angle, grain)
+                segment = _SEG_TONGUE
             elif material == _LASH:
-                surface = (0.022, 0.016, 0.014, 1.0, 0.0, _SEG_HAIR)
+                surface = LASH_SURFACE
+                segment = _SEG_HAIR
             elif material == _FRAME:
-                shine = 0.5 * _power(half_angle, 5)
-                surface = (look.frame[0], look.frame[1], look.frame[2], 1.0, shine, _SEG_GLASSES)
+                surface = frame(half_angle, look.frame)
+                segment = _SEG_GLASSES
             else:
-                surface = _cap(x, y, z, look.hair_root, grain)
-            red, green, blue, occlusion, shine, segment = surface
-            segmentation[row, column] = segment
-            wrap_r, wrap_g, wrap_b = _wrap(material, segment)
-            up = 0.5 + 0.5 * ny
-            facing_rim = nx * qx + ny * qy + nz * qz
-            behind = open_sky * max(np.float32(0), facing_rim)
-            glint = behind * behind * 0.35 * (1 - max(np.float32(0), nz))
-            # Light that is only partly blocked is redder on skin: it has passed through some of it.
-            lit_g = lit * (0.80 + 0.20 * lit) if segment == _SEG_SKIN else lit
-            sky_g = open_sky * (0.88 + 0.12 * open_sky) if segment == _SEG_SKIN else open_sky
-            light_r = open_sky * (sky[0] * up + ground[0] * (1 - up)) + rim[0] * behind
-            light_g = sky_g * (sky[1] * up + ground[1] * (1 - up)) + rim[1] * behind
-            light_b = sky_g * (sky[2] * up + ground[2] * (1 - up)) + rim[2] * behind
-            light_r += key[0] * lit * max(np.float32(0), (facing_key + wrap_r) / (1 + wrap_r))
-            light_g += key[1] * lit_g * max(np.float32(0), (facing_key + wrap_g) / (1 + wrap_g))
-            light_b += key[2] * lit_g * max(np.float32(0), (facing_key + wrap_b) / (1 + wrap_b))
-            gleam = shine * (0.25 + 0.75 * lit) * open_sky
-            image_RR3[row, column, 0] = occlusion * (red * light_r + gleam * key[0]) + glint * rim[0]
-            image_RR3[row, column, 1] = occlusion * (green * light_g + gleam * key[1]) + glint * rim[1]
-            image_RR3[row, column, 2] = occlusion * (blue * light_b + gleam * key[2]) + glint * rim[2]
-    return segmentation
+                surface = cap(x, y, z, look.hair_root, grain)
+                segment = _SEG_HAIR
+            segmentation_RR[row, column] = segment
+            facing_key, facing_rim = nx * lx + ny * ly + nz * lz, nx * qx + ny * qy + nz * qz
+            red, green, blue = lit_colour(surface, material, facing_key, ny, nz, facing_rim, sky, key, light)
+            image_RR3[row, column, 0] = red
+            image_RR3[row, column, 1] = green
+            image_RR3[row, column, 2] = blue
 
 
 @jit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synthetic.head_pack import TEXTURE_PX, HeadPack, smoothstep
+from training.synthetic.head_pack import TEXTURE_CHANNELS, TEXTURE_PX, HeadPack, smoothstep
+from training.synthetic.jit import jit
 
 _STROKE_PX = 640
 """Resolution of stroke drawings, per head unit."""
@@ -33,35 +35,138 @@ class Complexion:
     """Texture-space hair coverage (1024, 1024)."""
 
 
-def paint_skin(rng: np.random.Generator, pack: HeadPack, person: Complexion) -> NDArray[np.uint8]:
-    """(1024, 1024, 6): red, green, blue, gloss, folds of a smile, folds of raised brows."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Zones:
+    """Parts of the face over the texture (1024, 1024), the same for everybody."""
+
+    front: NDArray[Any]
+    flushed: NDArray[Any]
+    """Cheeks, nose, chin, brow and ears, which are redder."""
+    pale: NDArray[Any]
+    jaw: NDArray[Any]
+    sockets: NDArray[Any]
+    nostrils: NDArray[Any]
+    freckled: NDArray[Any]
+    gloss: NDArray[Any]
+    lips: NDArray[Any]
+    """With a soft border, as are the lids."""
+    lip_lines: NDArray[Any]
+    lip_shade: NDArray[Any]
+    lids: NDArray[Any]
+    lid_crease: NDArray[Any]
+    smile_folds: NDArray[Any]
+    brow_folds: NDArray[Any]
+
+
+@functools.cache
+def zones_of(pack: HeadPack) -> Zones:
+    """Computed once per process: they cost more than all that is painted on them."""
     x, y, z = (pack.canonical_map[..., k] for k in range(3))
     side = np.abs(x)
+    front = (z > 0.7).astype(np.float32)
+    red = 0.9 * spot(side, y, (0.44, 6.98), (0.24, 0.20)) + 0.9 * spot(side, y, (0, 6.98), (0.15, 0.13))
+    red = red + 0.45 * spot(side, y, (0, 6.38), (0.20, 0.12)) + 0.3 * spot(side, y, (0.2, 7.62), (0.3, 0.1))
+    socket = spot(side, y, (0.30, 7.30), (0.21, 0.13)) + 0.5 * spot(side, y, (0.24, 7.14), (0.13, 0.06))
+    zones = {
+        "front": front,
+        "flushed": red * front + 0.9 * pack.ears,
+        "pale": spot(side, y, (0.0, 7.75), (0.5, 0.18)) * front,
+        "jaw": smoothstep(6.75, 6.45, y) * front,
+        "sockets": socket * front,
+        "nostrils": spot(side, y, (0.155, 6.90), (0.035, 0.07)) * (z > 1.2),
+        "freckled": spot(side, y, (0.1, 7.02), (0.45, 0.2)) * front,
+        "gloss": _gloss(side, y, z),
+        "lips": cv2.GaussianBlur(pack.lips, (0, 0), 3.5),
+        "lip_lines": 0.04 * np.sin(side * 260),
+        "lip_shade": 1 - 0.14 * smoothstep(6.66, 6.72, y),  # the upper lip turns away from the sky
+        "lids": cv2.GaussianBlur(pack.eyelids, (0, 0), 4),
+        "lid_crease": spot(side, y, (0.31, 7.395), (0.15, 0.014)) * (z > 1),
+        "smile_folds": _smile_folds(side, y, z),
+        "brow_folds": smoothstep(0.5, 0.3, side) * (z > 0.9),
+    }
+    return Zones(**{name: np.asarray(zone, np.float32) for name, zone in zones.items()})
+
+
+@jit
+def _scale(
+    texture_TT3: NDArray[np.float32], map_TT: NDArray[np.float32], colour_3: NDArray[np.float32]
+) -> None:
+    """Multiply the texture by 1 + map x colour, in place: whole-picture temporaries cost ten times that."""
+    for i in range(texture_TT3.shape[0]):
+        for j in range(texture_TT3.shape[1]):
+            for k in range(3):
+                texture_TT3[i, j, k] *= np.float32(1) + map_TT[i, j] * colour_3[k]
+
+
+@jit
+def _cover(
+    texture_TT3: NDArray[np.float32], share_TT: NDArray[np.float32], colour_3: NDArray[np.float32]
+) -> None:
+    """Blend the texture towards a colour, in place."""
+    for i in range(texture_TT3.shape[0]):
+        for j in range(texture_TT3.shape[1]):
+            share = share_TT[i, j]
+            for k in range(3):
+                texture_TT3[i, j, k] += share * (colour_3[k] - texture_TT3[i, j, k])
+
+
+@jit
+def _levels(
+    texture_TT3: NDArray[np.float32],
+    gloss_TT: NDArray[np.float32],
+    smile_TT: NDArray[np.float32],
+    brow_TT: NDArray[np.float32],
+    brow_depth: float,
+) -> NDArray[np.uint8]:
+    """All channels side by side as levels of 0 to 255; the last two are empty, see `TEXTURE_CHANNELS`."""
+    side = len(gloss_TT)
+    out = np.zeros((side, side, TEXTURE_CHANNELS), np.uint8)
+    for i in range(side):
+        for j in range(side):
+            values = (
+                texture_TT3[i, j, 0],
+                texture_TT3[i, j, 1],
+                texture_TT3[i, j, 2],
+                gloss_TT[i, j],
+                smile_TT[i, j],
+                brow_TT[i, j] * np.float32(brow_depth),
+            )
+            for k in range(6):
+                level = min(max(values[k], np.float32(0)), np.float32(1)) * np.float32(255)
+                out[i, j, k] = np.uint8(level + np.float32(0.5))
+    return out
+
+
+def _colour(*channels: Any) -> NDArray[np.float32]:
+    return np.array(channels, np.float32)
+
+
+def paint_skin(rng: np.random.Generator, pack: HeadPack, person: Complexion) -> NDArray[np.uint8]:
+    """(1024, 1024, 8): red, green, blue, gloss, folds of a smile, folds of raised brows, twice nothing."""
+    x, y, z = (pack.canonical_map[..., k] for k in range(3))
+    zones = zones_of(pack)
     skin, age = person.skin, person.age
-    texture: NDArray[Any] = np.ones((TEXTURE_PX, TEXTURE_PX, 3), np.float32) * skin.astype(np.float32)
-    texture *= _tint(rng, pack, person)
-    gloss = _gloss(side, y, z)
-    lips = _lips(rng, pack, person, texture, gloss, side, y)
-    _make_up(rng, pack, person, texture, side, y, z)
+    texture = np.empty((TEXTURE_PX, TEXTURE_PX, 3), np.float32)
+    texture[:] = skin
+    _tint(rng, pack, person, texture)
+    gloss = zones.gloss.copy()
+    _lips(rng, zones, person, texture, gloss)
+    _make_up(rng, zones, person, texture)
     brow_colour = np.clip(person.hair * 0.62, 0.02, 0.45) * (1 - 0.25 * age)
     brow_colour = np.minimum(brow_colour, skin * 0.62)
     for sign in (-1, 1):
-        brow = _brow(rng, person, sign, x, y, z)[..., None]
-        texture = texture * (1 - brow) + brow * brow_colour
-        gloss *= 1 - 0.7 * brow[..., 0]
+        brow = np.asarray(_brow(rng, person, sign, x, y, z), np.float32)
+        _cover(texture, brow, _colour(*brow_colour))
+        gloss *= 1 - 0.7 * brow
     if person.beard > 0:
-        beard = _beard(rng, person, side, x, y, z, lips)[..., None]
-        colour = person.hair * 0.6 + 0.03 * skin
-        texture = texture * (1 - beard) + beard * colour
-        gloss *= 1 - 0.7 * beard[..., 0]
+        beard = np.asarray(_beard(rng, person, np.abs(x), x, y, z, zones.lips), np.float32)
+        _cover(texture, beard, _colour(*(person.hair * 0.6 + 0.03 * skin)))
+        gloss *= 1 - 0.7 * beard
     cover = person.coverage_map * person.scalp_cover
-    cover = np.clip(cover * (0.9 + 0.35 * noise(rng, 2)) - 0.05, 0, 1)[..., None]
-    texture = texture * (1 - cover) + cover * np.minimum(person.hair * 0.6, 0.9)
-    gloss *= 1 - 0.9 * cover[..., 0]
-    channels = [np.clip(texture, 0, 1), gloss[..., None], _smile_folds(side, y, z)[..., None]]
-    channels.append(_brow_folds(rng, side, y, z)[..., None] * (0.5 + 0.5 * age))
-    painted = np.clip(np.concatenate(channels, 2), 0, 1) * 255
-    return np.ascontiguousarray(np.round(painted), np.uint8)
+    scalp = np.asarray(np.clip(cover * (0.9 + 0.35 * noise(rng, 2)) - 0.05, 0, 1), np.float32)
+    _cover(texture, scalp, _colour(*np.minimum(person.hair * 0.6, 0.9)))
+    gloss *= 1 - 0.9 * scalp
+    return _levels(texture, gloss, zones.smile_folds, _brow_folds(rng, zones, pack), 0.5 + 0.5 * age)
 
 
 def noise(rng: np.random.Generator, cells: float) -> NDArray[Any]:
@@ -81,36 +186,24 @@ def spot(
     )
 
 
-def _tint(rng: np.random.Generator, pack: HeadPack, person: Complexion) -> NDArray[Any]:
-    """Factors (1024, 1024, 3) on the skin's colour: zones, blotches, pores, freckles, moles."""
-    x, y, z = (pack.canonical_map[..., k] for k in range(3))
-    side, dark = np.abs(x), person.darkness
-    front = (z > 0.7).astype(np.float32)
-    tint: NDArray[Any] = np.ones((TEXTURE_PX, TEXTURE_PX, 3), np.float32)
-    tint *= (1 + 0.030 * noise(rng, 200) + 0.018 * noise(rng, 40) + 0.014 * noise(rng, 6))[..., None]
-    flush = noise(rng, 90)[..., None] * np.array([0.006, -0.012, -0.010], np.float32)
-    tint *= 1 + flush
-    red = 0.9 * spot(side, y, (0.44, 6.98), (0.24, 0.20)) + 0.9 * spot(side, y, (0, 6.98), (0.15, 0.13))
-    red = red + 0.45 * spot(side, y, (0, 6.38), (0.20, 0.12)) + 0.3 * spot(side, y, (0.2, 7.62), (0.3, 0.1))
-    red = red * front + 0.9 * pack.ears
-    tint *= 1 + red[..., None] * np.array([0.035, -0.105, -0.095], np.float32) * (1 - 0.55 * dark)
-    pale = spot(side, y, (0.0, 7.75), (0.5, 0.18)) * front
-    tint *= 1 + pale[..., None] * np.array([0.02, 0.03, 0.015], np.float32)
-    jaw = smoothstep(6.75, 6.45, y) * front * (0.3 + 0.7 * person.masculinity)
-    tint *= 1 - jaw[..., None] * np.array([0.06, 0.045, 0.03], np.float32)
-    socket = spot(side, y, (0.30, 7.30), (0.21, 0.13)) + 0.5 * spot(side, y, (0.24, 7.14), (0.13, 0.06))
-    socket = socket * front * (0.6 + 0.5 * person.age)
-    tint *= 1 - socket[..., None] * np.array([0.09, 0.15, 0.12], np.float32)
-    wing = spot(side, y, (0.155, 6.90), (0.035, 0.07)) * (z > 1.2)  # beside the nostrils
-    tint *= 1 - wing[..., None] * np.array([0.06, 0.14, 0.13], np.float32)
+def _tint(rng: np.random.Generator, pack: HeadPack, person: Complexion, texture: NDArray[np.float32]) -> None:
+    """Vary the skin's colour in place: blotches, pores, zones, freckles, moles."""
+    x, y = pack.canonical_map[..., 0], pack.canonical_map[..., 1]
+    zones, dark = zones_of(pack), person.darkness
+    blotches = 0.030 * noise(rng, 200) + 0.018 * noise(rng, 40) + 0.014 * noise(rng, 6)
+    _scale(texture, np.asarray(blotches, np.float32), _colour(1, 1, 1))
+    _scale(texture, noise(rng, 90), _colour(0.006, -0.012, -0.010))
+    _scale(texture, zones.flushed, _colour(0.035, -0.105, -0.095) * np.float32(1 - 0.55 * dark))
+    _scale(texture, zones.pale, _colour(0.02, 0.03, 0.015))
+    _scale(texture, zones.jaw, _colour(-0.06, -0.045, -0.03) * np.float32(0.3 + 0.7 * person.masculinity))
+    _scale(texture, zones.sockets, _colour(-0.09, -0.15, -0.12) * np.float32(0.6 + 0.5 * person.age))
+    _scale(texture, zones.nostrils, _colour(-0.06, -0.14, -0.13))
     if rng.random() < 0.25 and dark < 0.5:
         freckles = cv2.GaussianBlur((noise(rng, 3) > 1.5).astype(np.float32), (0, 0), 1.0)
-        freckles = freckles * spot(side, y, (0.1, 7.02), (0.45, 0.2)) * front
-        tint *= 1 - freckles[..., None] * np.array([0.08, 0.17, 0.20], np.float32)
-    for _ in range(int(rng.integers(0, 4))):  # moles
-        mole = spot(x, y, (rng.uniform(-0.6, 0.6), rng.uniform(6.4, 7.3)), (0.010, 0.010)) * front
-        tint *= 1 - 0.4 * mole[..., None] * np.array([0.8, 1, 1], np.float32)
-    return tint
+        _scale(texture, freckles * zones.freckled, _colour(-0.08, -0.17, -0.20))
+    for _ in range(int(rng.integers(0, 4))):
+        mole = spot(x, y, (rng.uniform(-0.6, 0.6), rng.uniform(6.4, 7.3)), (0.010, 0.010)) * zones.front
+        _scale(texture, np.asarray(mole, np.float32), _colour(-0.32, -0.4, -0.4))
 
 
 def _gloss(side: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
@@ -124,15 +217,12 @@ def _gloss(side: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]
 
 def _lips(
     rng: np.random.Generator,
-    pack: HeadPack,
+    zones: Zones,
     person: Complexion,
-    texture: NDArray[Any],
-    gloss: NDArray[Any],
-    side: NDArray[Any],
-    y: NDArray[Any],
-) -> NDArray[Any]:
-    """Paint the lips with a soft border; returns their mask."""
-    lips = np.asarray(cv2.GaussianBlur(pack.lips, (0, 0), 3.5))
+    texture: NDArray[np.float32],
+    gloss: NDArray[np.float32],
+) -> None:
+    """Paint the lips with a soft border."""
     wears = rng.random() < 0.45 * (1 - person.masculinity)
     natural = person.skin * (np.array([0.90, 0.66, 0.66]) + np.array([-0.05, 0.08, 0.10]) * person.darkness)
     chosen = [[0.62, 0.16, 0.18], [0.66, 0.30, 0.30], [0.50, 0.14, 0.20], [0.70, 0.36, 0.36]][
@@ -140,30 +230,35 @@ def _lips(
     ]
     share = 0.45 if wears else 0.0
     colour = np.clip(natural * (1 - share) + np.array(chosen) * share * (1 - 0.35 * person.darkness), 0, 1)
-    lines = 1 + 0.05 * noise(rng, 5) + 0.04 * np.sin(side * 260)
-    shade = lines * (1 - 0.14 * smoothstep(6.66, 6.72, y))  # the upper lip turns away from the sky
-    mask = lips[..., None] * 0.88
-    texture *= 1 - mask
-    texture += mask * colour * shade[..., None]
-    np.maximum(gloss, lips * rng.uniform(0.7, 1.0), out=gloss)
-    return lips
+    lines = 1 + 0.05 * noise(rng, 5) + zones.lip_lines
+    _paint_shaded(texture, zones.lips * np.float32(0.88), lines * zones.lip_shade, _colour(*colour))
+    np.maximum(gloss, zones.lips * np.float32(rng.uniform(0.7, 1.0)), out=gloss)
+
+
+@jit
+def _paint_shaded(
+    texture_TT3: NDArray[np.float32],
+    share_TT: NDArray[np.float32],
+    shade_TT: NDArray[np.float32],
+    colour_3: NDArray[np.float32],
+) -> None:
+    """Blend the texture towards a colour that is lighter and darker from place to place, in place."""
+    for i in range(texture_TT3.shape[0]):
+        for j in range(texture_TT3.shape[1]):
+            share = share_TT[i, j]
+            if share > 0:
+                for k in range(3):
+                    wanted = colour_3[k] * shade_TT[i, j]
+                    texture_TT3[i, j, k] += share * (wanted - texture_TT3[i, j, k])
 
 
 def _make_up(
-    rng: np.random.Generator,
-    pack: HeadPack,
-    person: Complexion,
-    texture: NDArray[Any],
-    side: NDArray[Any],
-    y: NDArray[Any],
-    z: NDArray[Any],
+    rng: np.random.Generator, zones: Zones, person: Complexion, texture: NDArray[np.float32]
 ) -> None:
-    """Shade of the lids, the crease above them, and the dark line at the lashes' roots."""
-    lids = cv2.GaussianBlur(pack.eyelids, (0, 0), 4)[..., None]
+    """Shade of the lids and of the crease above them."""
     strength = rng.uniform(0.15, 0.6) if rng.random() > person.masculinity else 0.12
-    texture *= 1 - lids * strength * np.array([0.30, 0.42, 0.38])
-    crease = spot(side, y, (0.31, 7.395), (0.15, 0.014)) * (z > 1)
-    texture *= 1 - crease[..., None] * np.array([0.16, 0.22, 0.22])
+    _scale(texture, zones.lids, _colour(-0.30, -0.42, -0.38) * np.float32(strength))
+    _scale(texture, zones.lid_crease, _colour(-0.16, -0.22, -0.22))
 
 
 def _brow(
@@ -253,11 +348,15 @@ def _smile_folds(side: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArra
     return np.asarray((fold + crow) * (z > 0.7), np.float32)
 
 
-def _brow_folds(
-    rng: np.random.Generator, side: NDArray[Any], y: NDArray[Any], z: NDArray[Any]
-) -> NDArray[Any]:
+def _brow_folds(rng: np.random.Generator, zones: Zones, pack: HeadPack) -> NDArray[np.float32]:
+    """Lines across the brow; computed only where there is any."""
+    rows, columns = np.nonzero(zones.brow_folds)
+    place = pack.canonical_map[rows, columns]
+    side, y = np.abs(place[:, 0]), place[:, 1]
     lines: NDArray[Any] = np.zeros_like(y)
     for height in (7.66, 7.75, 7.85):
         wave = height + 0.012 * np.sin(side * 9 + rng.uniform(0, 6)) - 0.05 * side * side
         lines = lines + np.exp(-(((y - wave) / 0.010) ** 2))
-    return np.asarray(lines * smoothstep(0.5, 0.3, side) * (z > 0.9), np.float32)
+    folds = np.zeros_like(zones.brow_folds)
+    folds[rows, columns] = lines * zones.brow_folds[rows, columns]
+    return folds

@@ -22,6 +22,14 @@ def _plate(height: float, half: float, cells: int = 1) -> tuple[NDArray[np.float
     return vertices, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
 
 
+def _lit(
+    vertices: NDArray[np.float32], triangles: NDArray[np.int32], direction: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    seen = seen_from_light(vertices, np.zeros_like(vertices), 0.0, light_frame(direction))
+    asked = np.ones(len(vertices), np.bool_)
+    return visibility(seen, asked, height_map(seen, triangles), 0.03, 0.09, 1)
+
+
 @pytest.fixture
 def floor_under_plate() -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
     """A floor of half side 1.5 with a plate of half side 0.5 at 0.6 above its middle."""
@@ -35,8 +43,7 @@ def test_plate_shadows_the_floor_right_below_it_and_nothing_else(
     floor_under_plate: tuple[NDArray[np.float32], NDArray[np.int32], int],
 ) -> None:
     vertices, triangles, floor_count = floor_under_plate
-    seen = seen_from_light(vertices, light_frame(_UP))
-    lit = visibility(seen, height_map(seen, triangles), 0.03, 0.09, 1)[:floor_count]
+    lit = _lit(vertices, triangles, _UP)[:floor_count]
     reach = np.abs(vertices[:floor_count] - np.array([0, 6.5, 0.3])).max(1)
     assert lit[reach < 0.4].max() < 0.01
     assert lit[reach > 0.6].min() > 0.99
@@ -46,8 +53,7 @@ def test_slanting_light_moves_the_shadow_away_from_it(
     floor_under_plate: tuple[NDArray[np.float32], NDArray[np.int32], int],
 ) -> None:
     vertices, triangles, floor_count = floor_under_plate
-    seen = seen_from_light(vertices, light_frame(np.array([1.0, 1.0, 0.0])))
-    lit = visibility(seen, height_map(seen, triangles), 0.03, 0.09, 1)[:floor_count]
+    lit = _lit(vertices, triangles, np.array([1.0, 1.0, 0.0]))[:floor_count]
     dark = vertices[:floor_count][lit < 0.5]
     assert dark[:, 0].mean() == pytest.approx(-0.6, abs=0.1)
 
