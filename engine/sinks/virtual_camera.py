@@ -80,7 +80,7 @@ class VirtualCameraSink:
             while (frame := self._next()) is not None:
                 image_HWC = cv2.cvtColor(frame.yuv420p, cv2.COLOR_YUV2RGB_I420)
                 self._camera.send(fitted(np.asarray(image_HWC, np.uint8), *self._size_px))
-        except Exception as error:  # a native back end raises what it likes
+        except (RuntimeError, OSError, ValueError) as error:
             self.problem = f"The virtual camera {self.device} takes no more pictures: {error}."
             logger.warning("%s", self.problem)
         finally:

@@ -10,13 +10,14 @@ from urllib.parse import urljoin
 
 import aiohttp
 from aiortc import RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from engine.clock import MediaClock
 from engine.config import VideoEncodingConfig
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics
 from engine.retry import Backoff
-from engine.rtc.negotiation import new_connection
+from engine.rtc.negotiation import PARSE_ERRORS, new_connection
 from engine.sinks.sink import AvatarFrame
 from engine.sinks.webrtc import WebRtcSink
 from engine.sources.url import without_password
@@ -155,7 +156,7 @@ def _watched(connection: RTCPeerConnection) -> tuple[asyncio.Event, asyncio.Even
 async def _accept(connection: RTCPeerConnection, answer_sdp: str) -> None:
     try:
         await connection.setRemoteDescription(RTCSessionDescription(sdp=answer_sdp, type="answer"))
-    except Exception as error:
+    except (InvalidAccessError, InvalidStateError, OperationError, *PARSE_ERRORS) as error:
         raise WhipError(f"its answer is no session description that fits ({error})") from error
 
 

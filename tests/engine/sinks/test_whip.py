@@ -38,6 +38,7 @@ class MediaServer:
         app = web.Application()
         app.router.add_post("/whip/room", self._publish)
         app.router.add_post("/moved", self._redirect)
+        app.router.add_post("/nonsense", self._answer_nonsense)
         app.router.add_delete("/resource/{number}", self._delete)
         self.server = TestServer(app)
 
@@ -62,6 +63,9 @@ class MediaServer:
 
     async def _redirect(self, request: web.Request) -> web.Response:
         raise web.HTTPTemporaryRedirect("/whip/room")
+
+    async def _answer_nonsense(self, request: web.Request) -> web.Response:
+        return web.Response(status=201, text="hello", headers={"Location": "/resource/7"})
 
     async def _delete(self, request: web.Request) -> web.Response:
         self.deleted.append(request.match_info["number"])
@@ -125,6 +129,14 @@ async def test_a_lost_connection_is_made_again(media_server: MediaServer) -> Non
     assert sink.problem is None
     await sink.close()
     assert media_server.deleted[-1] == "2"
+
+
+async def test_an_answer_that_is_none_is_reported_and_given_back(media_server: MediaServer) -> None:
+    sink = push(media_server.url("/nonsense"))
+    await eventually(lambda: sink.problem is not None)
+    await sink.close()
+    assert sink.problem is not None and "no session description" in sink.problem
+    assert media_server.deleted[0] == "7"
 
 
 async def test_a_wrong_token_is_reported(media_server: MediaServer) -> None:
