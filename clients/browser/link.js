@@ -1,18 +1,11 @@
 // A WebRTC connection that was set up over HTTP (WHIP or WHEP) and is set up again when it breaks.
 
+import { Retry } from "./retry.js";
 import { ServerError, succeeded } from "./session.js";
 
 const GATHERING_TIMEOUT_MS = 2000;
 const SETUP_TIMEOUT_MS = 15000; // a connection that is not up by then never will be
 const DISCONNECTED_GRACE_MS = 3000; // a Wi-Fi hiccup mends itself within this
-const FIRST_DELAY_MS = 500;
-const LONGEST_DELAY_MS = 8000;
-
-/** Milliseconds to wait before try number `attempt` (1, 2, ...): doubling, with a quarter of chance. */
-export function backoffMs(attempt, random = Math.random) {
-  const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (attempt - 1));
-  return delay * (0.875 + 0.25 * random());
-}
 
 export class Link {
   #url;
@@ -21,8 +14,8 @@ export class Link {
   #onState;
   #connection = null;
   #resource = null;
-  #attempt = 0;
-  #timer = 0;
+  #deadline = 0;
+  #again = new Retry(() => this.open());
 
   /**
    * `prepare(connection)` adds tracks or transceivers. `onState(state, error)` hears "connecting", "live",
@@ -41,13 +34,16 @@ export class Link {
   }
 
   async open() {
-    const connection = new RTCPeerConnection({ iceServers: [] });
+    const connection = new RTCPeerConnection();
     this.#connection = connection;
-    this.#onState(this.#attempt === 0 ? "connecting" : "reconnecting");
-    this.#prepare(connection);
+    this.#onState(this.#again.hasTried ? "reconnecting" : "connecting");
     connection.addEventListener("connectionstatechange", () => this.#connectionChanged(connection));
     this.#retryUnlessConnected(connection, SETUP_TIMEOUT_MS);
     try {
+      const iceServers = await this.#iceServers();
+      if (connection !== this.#connection) return; // closed meanwhile
+      connection.setConfiguration({ iceServers });
+      this.#prepare(connection);
       await this.#negotiate(connection);
     } catch (error) {
       this.#retry(connection, error);
@@ -55,12 +51,19 @@ export class Link {
   }
 
   close() {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#deadline);
+    this.#again.cancel();
     const connection = this.#connection;
     this.#connection = null;
     connection?.close();
     this.#release();
     this.#onState("closed");
+  }
+
+  /** The STUN and TURN servers that the engine names; a passing password comes with them. */
+  async #iceServers() {
+    const response = await fetch(this.#url, { method: "OPTIONS", headers: this.#session.authorization });
+    return response.ok ? iceServers(response.headers.get("Link") ?? "") : [];
   }
 
   async #negotiate(connection) {
@@ -83,8 +86,8 @@ export class Link {
     if (connection !== this.#connection) return;
     switch (connection.connectionState) {
       case "connected":
-        clearTimeout(this.#timer);
-        this.#attempt = 0;
+        clearTimeout(this.#deadline);
+        this.#again.reset();
         this.#onState("live");
         break;
       case "disconnected":
@@ -97,19 +100,18 @@ export class Link {
   }
 
   #retryUnlessConnected(connection, delayMs) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#retry(connection), delayMs);
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#retry(connection), delayMs);
   }
 
   #retry(connection, error) {
     if (connection !== this.#connection) return;
     connection.close();
     this.#release();
-    clearTimeout(this.#timer);
+    clearTimeout(this.#deadline);
     this.#onState("reconnecting", error);
     if (error instanceof ServerError && error.isSessionLost) return; // a new session brings new links
-    this.#attempt += 1;
-    this.#timer = setTimeout(() => this.open(), backoffMs(this.#attempt));
+    this.#again.later();
   }
 
   /** Lets the engine free its end at once rather than after its own time-out. */
@@ -133,5 +135,14 @@ function gatheringComplete(connection) {
       clearTimeout(timer);
       resolve();
     });
+  });
+}
+
+/** The servers of a Link header, as RTCPeerConnection takes them (RFC 9725, section 4.6). */
+export function iceServers(link) {
+  return [...link.matchAll(/<([^>]+)>([^<]*)/g)].flatMap(([, urls, rest]) => {
+    const said = Object.fromEntries([...rest.matchAll(/([\w-]+)="([^"]*)"/g)].map(([, key, value]) => [key, value]));
+    if (said.rel !== "ice-server") return [];
+    return said.username ? { urls, username: said.username, credential: said.credential } : { urls };
   });
 }

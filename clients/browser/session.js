@@ -10,6 +10,11 @@ export class ServerError extends Error {
   get isSessionLost() {
     return this.status === 401 || this.status === 404;
   }
+
+  /** All sessions are taken. */
+  get isFull() {
+    return this.status === 503;
+  }
 }
 
 /** Throws a ServerError with the engine's own words unless the answer is a success. */
@@ -30,15 +35,27 @@ export async function identities() {
   return (await response.json()).identities;
 }
 
+export async function presetNames() {
+  const response = await succeeded(await fetch("presets", { cache: "no-store" }));
+  return (await response.json()).presets;
+}
+
+export async function deletePreset(name) {
+  await succeeded(await fetch(`presets/${encodeURIComponent(name)}`, { method: "DELETE" }));
+}
+
 export class Session {
-  static async open() {
-    const response = await succeeded(await fetch("sessions", { method: "POST" }));
+  /** A new session that starts with `changes`, the JSON of PATCH. */
+  static async open(changes) {
+    const headers = { "Content-Type": "application/json" };
+    const response = await succeeded(await fetch("sessions", { method: "POST", headers, body: JSON.stringify(changes) }));
     const { id, token } = await response.json();
-    return new Session(id, token);
+    return new Session(id, token, `${response.url}/`); // a full engine sends on to another one
   }
 
-  constructor(id, token) {
-    this.url = new URL(`sessions/${id}`, document.baseURI).href;
+  constructor(id, token, parent = new URL("sessions/", document.baseURI).href) {
+    this.id = id;
+    this.url = new URL(id, parent).href;
     this.token = token;
   }
 
@@ -46,15 +63,14 @@ export class Session {
     return { Authorization: `Bearer ${this.token}` };
   }
 
+  /** Where the WebSocket for control is. A page cannot send a header there, so the token is in the query. */
+  get controlUrl() {
+    return `${this.url.replace(/^http/, "ws")}/control?token=${encodeURIComponent(this.token)}`;
+  }
+
   async state() {
     const response = await fetch(this.url, { headers: this.authorization, cache: "no-store" });
     return (await succeeded(response)).json();
-  }
-
-  /** Connects sockets: any of identity, pose, expression and mouth. */
-  async route(sockets) {
-    const headers = { ...this.authorization, "Content-Type": "application/json" };
-    await succeeded(await fetch(this.url, { method: "PATCH", headers, body: JSON.stringify(sockets) }));
   }
 
   /** Takes on the face of the person in these photos. */
@@ -62,6 +78,12 @@ export class Session {
     const body = new FormData();
     for (const photo of photos) body.append("photo", photo);
     await succeeded(await fetch(`${this.url}/identity`, { method: "POST", headers: this.authorization, body }));
+  }
+
+  /** Keeps what is set now as a preset of the engine's. */
+  async savePreset(name) {
+    const url = `${this.url}/presets/${encodeURIComponent(name)}`;
+    await succeeded(await fetch(url, { method: "PUT", headers: this.authorization }));
   }
 
   /** Ends the session; `keepalive` lets the request outlive the page. */

@@ -1,12 +1,24 @@
 // The figures over the picture: the engine's own, and what this browser sees of the way here.
 
+import { element } from "./elements.js";
+
+const AGES_KEPT = 250; // ten seconds
+const OLDEST_MS = 5000; // beyond that a clock was set, not a picture delayed
+
 /** Measures between two calls of `read`: pictures shown per second, and milliseconds spent on the way here. */
 export class PlaybackMeter {
   #video;
   #before = null;
+  #ages_ms = [];
 
   constructor(video) {
     this.#video = video;
+    const seen = (now, { captureTime, expectedDisplayTime }) => {
+      const age_ms = expectedDisplayTime - captureTime;
+      if (age_ms > 0 && age_ms < OLDEST_MS) this.#ages_ms = [...this.#ages_ms.slice(1 - AGES_KEPT), age_ms];
+      video.requestVideoFrameCallback(seen);
+    };
+    video.requestVideoFrameCallback?.(seen);
   }
 
   async read(connection) {
@@ -17,12 +29,19 @@ export class PlaybackMeter {
     if (!before || now.emitted < before.emitted) return {};
     const emitted = now.emitted - before.emitted;
     return {
+      ...now,
       shown_fps: ((now.frames - before.frames) * 1000) / (now.time_ms - before.time_ms),
       buffer_ms: emitted > 0 ? ((now.buffered_s - before.buffered_s) * 1000) / emitted : undefined,
-      round_trip_ms: now.round_trip_ms,
-      lost_packets: now.lost_packets,
+      age_ms: percentiles(this.#ages_ms),
     };
   }
+}
+
+function percentiles(values) {
+  if (values.length < 10) return {};
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share) => sorted[Math.floor(share * (sorted.length - 1))];
+  return { p50: at(0.5), p95: at(0.95) };
 }
 
 async function receiverStats(connection) {
@@ -33,6 +52,9 @@ async function receiverStats(connection) {
       found.emitted = report.jitterBufferEmittedCount ?? 0;
       found.buffered_s = report.jitterBufferDelay ?? 0;
       found.lost_packets = report.packetsLost;
+      found.dropped_here = report.framesDropped;
+      found.freezes = report.freezeCount;
+      found.size = report.frameWidth && `${report.frameWidth} \u00d7 ${report.frameHeight}`;
     }
     if (report.type === "candidate-pair" && report.nominated && report.currentRoundTripTime !== undefined) {
       found.round_trip_ms = report.currentRoundTripTime * 1000;
@@ -43,37 +65,35 @@ async function receiverStats(connection) {
 
 /** Fills the list `root` with the engine's `state` and this browser's `playback`. */
 export function showFigures(root, state, playback) {
+  const { capture_to_send: whole, ...stages } = state.stage_ms ?? {};
   const rows = [
-    ["engine", perSecond(state.fps)],
-    ["shown here", perSecond(playback.shown_fps)],
-    ["dropped", state.dropped],
-    ["stage", "p50 / p95"],
-    ...Object.entries(state.stage_ms ?? {}).map(([stage, spread]) => [stage.replaceAll("_", " "), spreadText(spread)]),
+    ["", "p50 / p95"],
+    ["camera to here", spreadText(playback.age_ms)],
+    ["capture to send", spreadText(whole)],
+    ...Object.entries(stages).map(([stage, spread]) => [`\u00b7 ${stage.replaceAll("_", " ")}`, spreadText(spread)]),
     ["round trip", milliseconds(playback.round_trip_ms)],
-    ["buffer here", milliseconds(playback.buffer_ms)],
+    ["jitter buffer", milliseconds(playback.buffer_ms)],
+    ["made / shown", `${state.fps.toFixed(1)} / ${perSecond(playback.shown_fps)}`],
+    ["dropped there / here", `${state.dropped} / ${playback.dropped_here ?? "\u2013"}`],
+    ["freezes", playback.freezes],
     ["packets lost", playback.lost_packets],
+    ["picture", playback.size],
   ];
   root.replaceChildren(
     ...rows
       .filter(([, value]) => value !== undefined)
-      .flatMap(([name, value]) => [described("dt", name), described("dd", value)]),
+      .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]),
   );
 }
 
-function described(tag, text) {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  return element;
-}
-
 function perSecond(value) {
-  return value === undefined ? undefined : `${value.toFixed(1)} fps`;
+  return value === undefined ? "\u2013" : `${value.toFixed(1)} fps`;
 }
 
 function milliseconds(value) {
   return value === undefined ? undefined : `${value.toFixed(0)} ms`;
 }
 
-function spreadText({ p50, p95 }) {
-  return p50 == null ? undefined : `${p50.toFixed(1)} / ${p95.toFixed(1)} ms`;
+function spreadText(spread) {
+  return spread?.p50 == null ? undefined : `${spread.p50.toFixed(1)} / ${spread.p95.toFixed(1)} ms`;
 }

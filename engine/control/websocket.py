@@ -2,13 +2,16 @@
 
 In:  {"pose": "camera", "gains": {"mouth": 1.2}}, {"preset": "stage"}, {"calibrate": true}, ...
 Out: {"state": {...}} as GET /sessions/{id} tells it, {"error": "one sentence"} for what could not be done.
+     The state's `background`, which may hold a picture, is told at first and then when it has changed.
+
+A message may carry an `id` of the client's choice; the answer to it carries the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
@@ -26,11 +29,12 @@ async def serve(request: web.Request, performance: Performance, presets: Presets
     """Upgrade the request and control `performance` until the other side leaves."""
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES)
     await socket.prepare(request)
-    telling = asyncio.create_task(_tell(socket, performance))
+    talk = _Talk(socket, performance, presets)
+    telling = asyncio.create_task(talk.keep_telling())
     try:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
-                await _answer(socket, performance, presets, message.data)
+                await talk.answer(message.data)
             elif message.type is WSMsgType.BINARY:
                 await socket.send_json({"error": "Send JSON as text."})
     finally:
@@ -39,30 +43,48 @@ async def serve(request: web.Request, performance: Performance, presets: Presets
     return socket
 
 
-async def _tell(socket: web.WebSocketResponse, performance: Performance) -> None:
-    while True:
-        await socket.send_json({"state": performance.state()})
-        await asyncio.sleep(STATE_PERIOD_S)
+class _Talk:
+    """What is said on one connection."""
+
+    def __init__(self, socket: web.WebSocketResponse, performance: Performance, presets: Presets) -> None:
+        self._socket = socket
+        self._performance = performance
+        self._presets = presets
+        self._told_background: object = None
+
+    async def keep_telling(self) -> None:
+        while True:
+            await self._socket.send_json({"state": self._state()})
+            await asyncio.sleep(STATE_PERIOD_S)
+
+    async def answer(self, text: str) -> None:
+        """Do what the message says; the new state is told at once, as is what cannot be done."""
+        answered: dict[str, object] = {}
+        try:
+            message = _message(text)
+            if "id" in message:
+                answered["id"] = message.pop("id")
+            await self._performance.patch(self._presets.expand(message))
+        except EngineError as error:
+            await self._socket.send_json({**answered, "error": error.message})
+        else:
+            await self._socket.send_json({**answered, "state": self._state()})
+
+    def _state(self) -> dict[str, Any]:
+        state = self._performance.state()
+        if state["background"] == self._told_background:
+            del state["background"]
+        else:
+            self._told_background = state["background"]
+        return state
 
 
-async def _answer(
-    socket: web.WebSocketResponse, performance: Performance, presets: Presets, text: str
-) -> None:
-    """Do what the message says; the new state is told at once, as is what cannot be done."""
-    try:
-        await performance.patch(_changes(text, presets))
-    except EngineError as error:
-        await socket.send_json({"error": error.message})
-    else:
-        await socket.send_json({"state": performance.state()})
-
-
-def _changes(text: str, presets: Presets) -> dict[str, object]:
-    """What a message asks for. Raises ControlError."""
+def _message(text: str) -> dict[str, object]:
+    """Raises ControlError."""
     try:
         message = json.loads(text)
     except ValueError as error:
         raise ControlError(f"The message is not JSON: {error}.") from error
     if not isinstance(message, dict):
         raise ControlError('A message must be a JSON object such as {"pose": "camera"}.')
-    return presets.expand(message)
+    return message

@@ -18,13 +18,17 @@ class Told:
     def __init__(self) -> None:
         self.changes: list[dict[str, object]] = []
         self.bay = PatchBay()
+        self.background: object = {}
         self._changed = asyncio.Condition()
 
     async def patch(self, changes: Mapping[str, object]) -> None:
-        known = {key: value for key, value in changes.items() if key not in ("identity", "calibrate")}
+        known = {
+            key: value for key, value in changes.items() if key not in ("identity", "calibrate", "background")
+        }
         if changes.get("identity") == "nobody":
             raise UnknownSourceError("There is no identity 'nobody'.")
         self.bay = self.bay.patched(known)
+        self.background = changes.get("background", self.background)
         self.changes.append(dict(changes))
         async with self._changed:
             self._changed.notify_all()
@@ -35,7 +39,11 @@ class Told:
             await self._changed.wait_for(condition)
 
     def state(self) -> dict[str, Any]:
-        return {"sockets": {"pose": str(self.bay.pose)}, "patched": len(self.changes)}
+        return {
+            "sockets": {"pose": str(self.bay.pose)},
+            "background": self.background,
+            "patched": len(self.changes),
+        }
 
 
 def session(told: Told, session_id: str) -> Session:

@@ -91,8 +91,27 @@ async def test_many_patches_at_once_are_made_in_order(socket: Socket, told: Told
     assert [changes["crossfade_ms"] for changes in told.changes] == list(range(50))
 
 
+async def test_an_answer_carries_the_id_of_its_message(socket: Socket) -> None:
+    await socket.send_json({"pose": "camera", "id": 7})
+    while (message := await socket.receive_json(timeout=20)).get("id") != 7:
+        assert "id" not in message
+    assert message["state"]["sockets"]["pose"] == "camera"
+    await socket.send_json({"pose": "radio", "id": "x"})
+    while "error" not in (message := await socket.receive_json(timeout=20)):
+        pass
+    assert message["id"] == "x"
+
+
+async def test_the_background_is_told_at_first_and_when_it_has_changed(socket: Socket) -> None:
+    assert (await answer(socket, "state"))["background"] == {}
+    assert "background" not in await answer(socket, "state")
+    await socket.send_json({"background": {"colour": "#20a060"}})
+    assert (await state_after(socket, 1))["background"] == {"colour": "#20a060"}
+    assert "background" not in await answer(socket, "state")
+
+
 async def test_nothing_is_left_behind_when_the_other_side_leaves(socket: Socket) -> None:
     await answer(socket, "state")
     await socket.close()
     await asyncio.sleep(0.05)
-    assert not [task for task in asyncio.all_tasks() if "_tell" in repr(task)]
+    assert not [task for task in asyncio.all_tasks() if "keep_telling" in repr(task)]
