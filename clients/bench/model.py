@@ -22,6 +22,7 @@ import torch
 from clients.bench.flops import gflop
 from clients.bench.interleaved import Timing, timed_in_turns
 from clients.bench.report import json_line, table
+from clients.bench.torch_variants import VARIANTS, CompiledPyTorch
 from engine.backends.backend import BACKENDS, Backend, open_backend
 from engine.bundle import Bundle
 from engine.errors import BackendMissingError, BundleError, EngineError, GpuError
@@ -143,6 +144,11 @@ def _open(bundle: Bundle, names: Sequence[str] | None, threads: int) -> OpenedMo
             backend.run(network, sample_inputs(spec, 1))
         model.backends[name, threads] = backend
         model.memory_mb[name] = (psutil.Process().memory_info().rss - before) / MB
+    if names is None and torch.cuda.is_available():
+        for variant in VARIANTS:
+            allocated = torch.cuda.memory_allocated()
+            model.backends[variant, threads] = CompiledPyTorch(bundle.directory, variant)
+            model.memory_mb[variant] = (torch.cuda.memory_allocated() - allocated) / MB  # the GPU's
     for message, without in absent.items():
         sys.stderr.write(f"without {', '.join(without)}: {message}\n")
     return model

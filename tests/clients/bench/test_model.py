@@ -14,7 +14,11 @@ from clients.bench.flops import gflop
 from clients.bench.interleaved import WARM_UP_RUNS, timed_in_turns
 from clients.bench.model import report, sessions_at_25_fps
 from clients.bench.model_plot import draw
-from trt_build.specs import EngineSpec, TensorSpec
+from clients.bench.torch_variants import VARIANTS, CompiledPyTorch, Variant
+from engine.backends.backend import open_backend
+from engine.bundle import Bundle
+from trt_build.specs import EngineSpec, TensorSpec, engine_specs
+from trt_build.verify import largest_difference, sample_inputs
 
 
 def test_a_convolution_counts_two_operations_per_multiplication(tmp_path: Path) -> None:
@@ -115,3 +119,15 @@ def test_the_last_line_is_json_with_a_row_per_network_and_path(capsys: pytest.Ca
     assert {(row["network"] is None) != (row["path"] is None) for row in rows} == {True}
     assert {row["path"] for row in rows} == {None, "audio", "video"}
     assert all(row["wall_p50_ms"] > 0 and row["cpu_p50_ms"] > 0 and row["gflop"] > 0 for row in rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_compiled_pytorch_agrees_with_eager(variant: Variant) -> None:
+    bundle = Bundle.open("lite")
+    inputs = sample_inputs(engine_specs(bundle.config)["pose_encoder"], 2)
+    compiled = CompiledPyTorch(bundle.directory, variant)
+    eager = open_backend("pytorch", bundle.directory)
+    for _ in range(3):  # a CUDA graph is captured in the second run
+        outputs = compiled.run("pose_encoder", inputs)
+    assert largest_difference(outputs, eager.run("pose_encoder", inputs)) < 1e-3
