@@ -39,7 +39,8 @@ class StageTimes:
 
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
         """{stage: {"p50": ms, "p95": ms, "p99": ms}} for every stage measured so far."""
-        return {stage: percentiles(self.values_ms(stage)) for stage in self._times_ms}
+        stages = list(self._times_ms)  # at once: threads add stages meanwhile
+        return {stage: percentiles(self.values_ms(stage)) for stage in stages}
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:

@@ -65,3 +65,15 @@ def test_metrics_of_all_sessions_come_as_prometheus_text() -> None:
     assert "gcavt_frames_total 25" in lines
     assert 'gcavt_dropped_total{place="late"} 4' in lines
     assert 'gcavt_stage_ms{stage="generate",quantile="0.50"} 20' in lines
+
+
+def test_a_stage_that_begins_while_the_others_are_told_does_no_harm() -> None:
+    class Busy(StageTimes):
+        def values_ms(self, stage: str) -> list[float]:
+            self.add("generate", 1)  # as the generating thread may
+            return super().values_ms(stage)
+
+    times = Busy(MediaClock())
+    times.add("track", 2_000_000)
+    assert set(times.percentiles_ms()) == {"track"}
+    assert set(times.percentiles_ms()) == {"track", "generate"}
