@@ -76,7 +76,7 @@ async def test_gstreamer_plays_by_whep(engine: Engine, tmp_path: Path, codec: st
     command = [SYSTEM_PYTHON, str(PEER), "whep", codec, f"{engine.url}/whep/{name}?mouth=clip", engine.token]
     with started(command, log) as peer:
         wait_until(
-            lambda: any(r.get("video", 0) > 20 and r.get("audio", 0) > 20 for r in reports(log)), alive=peer
+            lambda: any(r.get("video", 0) > 4 and r.get("audio", 0) > 20 for r in reports(log)), alive=peer
         )
         peer.communicate(timeout=60)
     assert {"deleted": 200} in reports(log)
