@@ -26,6 +26,7 @@ from gcavt.preprocessing import crop_from_box, face_box, landmarks_68_from_478, 
 from training.datasets.placement import FACE_Z
 from training.datasets.triples import TriplesPart, create_part, finish_part
 from training.synthetic import truth
+from training.synthetic.camera import through_lens
 from training.synthetic.identity import Identity, Scene
 from training.synthetic.performance import (
     EXPRESSIONS,
@@ -107,7 +108,7 @@ class TripleWriter:
         self._put(
             self.part.references,
             row,
-            reference_image=render.image,
+            reference_image=through_lens(render.image),
             reference_second=second,
             reference_pose=pose,
             reference_origin=origin,
@@ -129,11 +130,11 @@ class TripleWriter:
                 self.part.triples,
                 self.next_triple,
                 reference=row,
-                edited=edited.image[whole],
+                edited=through_lens(edited.image)[whole],
                 flow=2 * flow[half],
                 visible=visible[half],
-                target=target.image,
-                alpha=target.alpha,
+                target=through_lens(target.image),
+                alpha=through_lens(target.alpha),
                 depth=depth,
                 blend=np.round(blend * 255),
                 pose=target_pose,
@@ -153,7 +154,7 @@ class TripleWriter:
         if rng.random() < CLOSED_EYES_SHARE:
             face = np.maximum(face, weight_vector(both("eyeBlink", rng.uniform(0.8, 1.0))))
         render = renderer.render(np.clip(face, 0, 1), pose + 0.12 * draw_pose(rng))
-        return render.image, landmarks_68_from_478(truth.landmarks(render))
+        return through_lens(render.image), landmarks_68_from_478(truth.landmarks(render))
 
     def _origin(self, landmarks_68: NDArray[np.float32]) -> tuple[int, int]:
         """Even numbers, so that half-size maps line up."""

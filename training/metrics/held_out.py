@@ -24,6 +24,7 @@ from training.objectives.edit_repose import HELD_OUT_IDENTITIES
 from training.objectives.encoders import over_background, random_background
 from training.objectives.image_losses import box_mask, eye_boxes, mouth_boxes
 from training.synthetic import truth
+from training.synthetic.camera import through_lens
 from training.synthetic.identity import Identity, Scene
 from training.synthetic.renderer import Renderer
 
@@ -169,7 +170,9 @@ class HeldOut:
         face = np.clip(acting.expression + acting.mouth, 0, 1)
         render = self.renderer(identity).render(face, rendered_pose(acting.pose, place))
         landmarks = landmarks_68_from_478(truth.landmarks(render)) - np.float32(0.5)
-        return Shown(image=render.image, alpha=render.alpha, landmarks_68=landmarks)
+        return Shown(
+            image=through_lens(render.image), alpha=through_lens(render.alpha), landmarks_68=landmarks
+        )
 
     def renderer(self, identity: int) -> Renderer:
         if identity not in self._renderers:

@@ -24,6 +24,7 @@ from training.objectives.encoders import (
 )
 from training.recipes import TrainConfig
 from training.synthetic import truth
+from training.synthetic.camera import through_lens
 from training.synthetic.identity import Identity, Scene
 from training.synthetic.renderer import Renderer
 
@@ -100,7 +101,8 @@ class DriverPeople:
         (place,) = self.triples.place(np.array([self.names[person]]))
         face = np.clip(expression_52 + mouth_52, 0, 1)
         render = self._renderers[person].render(face, rendered_pose(pose_6, place))
-        return Frame(render.image, render.alpha, landmarks_68_from_478(truth.landmarks(render)))
+        landmarks = landmarks_68_from_478(truth.landmarks(render))
+        return Frame(through_lens(render.image), through_lens(render.alpha), landmarks)
 
     def drive(
         self,

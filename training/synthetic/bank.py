@@ -21,6 +21,7 @@ from gcavt.preprocessing import landmarks_68_from_478, portrait_crop_origin
 from training.datasets.placement import normal_pose
 from training.datasets.render import placement
 from training.synthetic import truth
+from training.synthetic.camera import through_lens
 from training.synthetic.clip_writer import ClipWriter, replacing
 from training.synthetic.identity import Identity, Scene
 from training.synthetic.motion import FPS, join_speech, perform_speech
@@ -93,7 +94,7 @@ def write_identity(folder: Path, name: str, seed: int) -> None:
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     for i, portrait in enumerate(portraits):
-        _write_png(target / f"portrait_{i}.png", portrait.image)
+        _write_png(target / f"portrait_{i}.png", through_lens(portrait.image))
     facts = {
         "name": name,
         "reference_pose": [round(float(value), 4) for value in normal_pose(pose, place)],

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.synthetic.camera import Webcam, WebcamConfig
+from training.synthetic.camera import LENS_SIGMA_PX, Webcam, WebcamConfig, through_lens
 
 PERFECT = WebcamConfig(
     resolution=1.0,
@@ -88,3 +88,15 @@ def test_drawn_cameras_differ_and_some_are_in_the_dark() -> None:
     dim = [config for config in drawn if config.flicker > 0]
     assert 8 < len(dim) < 35
     assert min(c.shot_noise for c in dim) >= max(c.shot_noise for c in drawn if c.flicker == 0)
+
+
+def test_a_lens_spreads_a_point_and_loses_no_light() -> None:
+    point = np.zeros((31, 31), np.uint8)
+    point[12:19, 12:19] = 200
+    drawn = through_lens(point).astype(float)
+    assert drawn.sum() == pytest.approx(200 * 49, rel=0.01)
+    along = drawn[15] - drawn[15][::-1]
+    assert np.abs(along).max() <= 1
+    edge = np.diff(drawn[15, :16]) / 200
+    centre = (edge * np.arange(15)).sum()
+    assert np.sqrt((edge * (np.arange(15) - centre) ** 2).sum()) == pytest.approx(LENS_SIGMA_PX, abs=0.1)
