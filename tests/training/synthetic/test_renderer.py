@@ -94,12 +94,10 @@ def test_wrong_shapes_and_supersampling_are_refused(identity: Identity, renderer
         Renderer(identity, Scene.from_seed(5), supersampling=3)
 
 
-def test_hair_has_a_softer_edge_than_a_polygon_of_the_same_outline(
-    identity: Identity, reference: Render
-) -> None:
-    """Strands leave many partly covered pixels; the same figure with its gaps filled leaves few."""
-    smooth = Renderer(identity, Scene.from_seed(5), supersampling=2)
-    render = smooth.render(reference.weights_52, reference.pose_6)
+def test_loose_hair_has_a_softer_edge_than_a_polygon_of_the_same_outline() -> None:
+    """Strands leave many partly covered pixels (curls: 4.4 times), the figure with its gaps filled few."""
+    curly = Renderer(Identity(1000), Scene.from_seed(1000), supersampling=2)
+    render = curly.render(np.zeros(52), (2, -4, 1, 0.02, 0.0, 0.1))
     covered = (render.triangle_RR >= 0).astype(np.uint8) * 255
     filled = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((13, 13)))
     polygon = cv2.resize(filled, (256, 256), interpolation=cv2.INTER_AREA)
@@ -110,7 +108,7 @@ def test_hair_has_a_softer_edge_than_a_polygon_of_the_same_outline(
         return int((near_hair & (alpha > 0) & (alpha < 255)).sum())
 
     assert partly_covered(polygon) > 50
-    assert partly_covered(render.alpha) > 1.5 * partly_covered(polygon)
+    assert partly_covered(render.alpha) > 2.5 * partly_covered(polygon)
 
 
 @pytest.mark.parametrize("seed", [1000, 1002, 1006])
