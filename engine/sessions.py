@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiortc import RTCPeerConnection
 
@@ -69,6 +72,8 @@ class Session:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     peers: dict[str, Peer] = field(default_factory=dict)
     sinks: dict[str, Sink] = field(default_factory=dict)
+    conversations: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Tasks that serve open WebSockets; they end with the session."""
     attended_ns: int = 0
 
     def add_peer(self, peer: Peer) -> str:
@@ -82,6 +87,17 @@ class Session:
         peer = self.peers.pop(peer_id, None)
         if peer is not None:
             await peer.leave()
+
+    @contextmanager
+    def conversing(self) -> Iterator[None]:
+        """While it lasts the running task is one of the session's conversations."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.conversations.add(task)
+        try:
+            yield
+        finally:
+            self.conversations.discard(task)
 
     def admits(self, token: str) -> bool:
         return hmac.compare_digest(self.token.encode(), token.encode())
@@ -131,6 +147,8 @@ class Sessions:
     async def end(self, session: Session) -> None:
         self._by_id.pop(session.id, None)
         self.finished_frames += session.performance.metrics.frames
+        for conversation in session.conversations:
+            conversation.cancel()
         await session.performance.close()
 
     async def end_all(self) -> None:

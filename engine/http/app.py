@@ -36,6 +36,7 @@ class Server:
         for module in (page, identities, presets, sessions, control, sources, sinks, whip, whep, named):
             app.add_routes(module.ROUTES)
         app.add_routes(page.STATIC)
+        app.on_shutdown.append(_end_sessions)
         app.cleanup_ctx.extend([_sweeping, _listening_for_osc])
         return app
 
@@ -45,6 +46,10 @@ async def _sweeping(app: web.Application) -> AsyncIterator[None]:
     yield
     sweeper.cancel()
     await asyncio.gather(sweeper, return_exceptions=True)
+
+
+async def _end_sessions(app: web.Application) -> None:
+    """Before aiohttp waits for open connections: WebSockets stay open as long as their session."""
     await app[SERVICE].sessions.end_all()
 
 

@@ -9,7 +9,9 @@ from engine.http.service import SERVICE, SESSION
 
 
 async def control(request: web.Request) -> web.WebSocketResponse:
-    return await websocket.serve(request, request[SESSION].performance, request.app[SERVICE].presets)
+    session = request[SESSION]
+    with session.conversing():
+        return await websocket.serve(request, session.performance, request.app[SERVICE].presets)
 
 
 ROUTES: list[web.AbstractRouteDef] = [web.get("/sessions/{id}/control", control)]

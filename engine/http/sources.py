@@ -46,10 +46,15 @@ async def disconnect(request: web.Request) -> web.Response:
 
 async def speak(request: web.Request) -> web.WebSocketResponse:
     """Binary messages are PCM to be said; the text {"stop": true} is barge-in: silence, mouth closed."""
-    name = request.match_info["name"]
-    source = request[SESSION].performance.sources.get(name)
+    session, name = request[SESSION], request.match_info["name"]
+    source = session.performance.sources.get(name)
     if not isinstance(source, TtsSource):
         raise web.HTTPConflict(text=f"{name!r} is no speech source: PUT {{'kind': 'tts'}} there first.")
+    with session.conversing():
+        return await _listen(request, source)
+
+
+async def _listen(request: web.Request, source: TtsSource) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES)
     await socket.prepare(request)
     async for message in socket:

@@ -21,7 +21,7 @@ from tests.bundles import astronaut
 
 FRAMES = 25
 SIDE_PX = 256
-PATIENCE_S = 120.0
+PATIENCE_S = 180.0
 
 
 def footage() -> Footage:

@@ -71,6 +71,14 @@ async def test_a_session_is_controlled_through_a_socket_with_its_token(client: C
             pass
 
 
+async def test_a_socket_closes_with_its_session(client: Client, session: str) -> None:
+    async with client.ws_connect(f"{session}/control") as socket:
+        assert (await client.delete(session)).status == 204
+        async for _ in socket:
+            pass
+        assert socket.closed
+
+
 async def test_a_token_in_the_address_counts_only_for_sockets(client: Client, session: str) -> None:
     token = client.session.headers.pop("Authorization").removeprefix("Bearer ")
     assert (await client.get(f"{session}?token={token}")).status == 401
