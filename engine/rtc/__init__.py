@@ -1,1 +1,1 @@
-"""What aiortc lacks for a live picture: early frames, repeated requests, honest clocks, encoder bounds."""
+"""What aiortc lacks for live use: early frames, timed sound, repeated requests, honest clocks, encoders."""
