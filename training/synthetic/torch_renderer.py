@@ -199,7 +199,8 @@ class TorchRenderer:
         past_end = along > strand_end(self._grain[(lane + 128) & 255, number], taper)
         missing = self._grain[lane & 255, number] > strand_odds(across)
         between = (position - lane - 0.5).abs() > strand_half_width(across, along)
-        return (along > 1) | past_end | missing | between
+        beside: Tensor = (along > 1) | past_end | missing | between
+        return beside
 
     def shade(
         self, z_buffer: ZBuffer, attributes_BN8: Tensor, tangents_BN3: Tensor, folds_B2: Tensor
