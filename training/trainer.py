@@ -13,6 +13,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -81,10 +82,21 @@ class Trainer:
         self.cpu_s = 0.0
         self.stopping = False
 
-    def run(self, *, until_step: int | None = None, evaluate_every: int = 500) -> dict[str, float]:
-        """Train to the last step (or `until_step`), resuming from the folder; returns the last figures."""
+    def run(
+        self,
+        *,
+        until_step: int | None = None,
+        evaluate_every: int = 500,
+        before: Callable[[int], None] | None = None,
+    ) -> dict[str, float]:
+        """Train to the last step (or `until_step`), resuming from the folder; returns the last figures.
+
+        `before` is called once with the step at which this run takes up.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
+        if before is not None:
+            before(self.step)
         last = min(until_step or self.config.steps, self.config.steps)
         rng = np.random.default_rng((self.config.seed, self.rank, self.step))
         torch.manual_seed(self.config.seed + 1000 * self.rank + self.step)
