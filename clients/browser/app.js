@@ -31,7 +31,7 @@ let photos = []; // a person's own, which another session needs again
 let state = null; // what the engine said last
 let settings = SCENES.clip; // for the next session, to be as this one is
 let isGalleryShown = false;
-let isControlled = true;
+let controlState = "live"; // of the control connection
 let linkState = "connecting"; // of the link that plays
 
 // --- session ---
@@ -42,6 +42,7 @@ async function openSession() {
     if (!isGalleryShown) gallery.showIdentities(await identities());
     isGalleryShown = true;
     session = await Session.open(settings);
+    if (opening.hasTried) showError(""); // what kept it from opening holds no longer
     opening.reset();
   } catch (error) {
     explainNoSession(error);
@@ -67,6 +68,7 @@ function replaceSession() {
   watching.close();
   publishing?.close();
   session = null;
+  controlState = "live";
   linkState = "reconnecting";
   showConnection();
   openSession();
@@ -259,14 +261,14 @@ function isWorthTelling(error) {
   return error && !(error instanceof TypeError) && !error.isSessionLost; // else trying again is all there is to do
 }
 
-function showControlled(isOpen) {
-  isControlled = isOpen;
+function showControlled(state) {
+  controlState = state;
   showConnection();
 }
 
 function showConnection(error) {
   if (linkState === "closed") return;
-  showPill(isControlled ? linkState : "reconnecting");
+  showPill(controlState === "live" ? linkState : controlState);
   if (isWorthTelling(error)) showError(error.message);
 }
 
@@ -334,7 +336,7 @@ const HOTKEYS = [
   { keys: ["KeyS"], does: "the avatar\u2019s sound", act: toggleSound },
   { keys: ["KeyF"], does: "figures", act: toggleFigures },
   { keys: ["KeyL"], does: "full screen", act: toggleFullScreen },
-  { keys: ["Slash", "Shift+Slash"], does: "this list", act: () => $("keys").showModal() },
+  { keys: ["?"], does: "this list", act: () => $("keys").showModal() },
 ];
 
 $("start").addEventListener("click", toggleCamera);

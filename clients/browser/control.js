@@ -19,8 +19,8 @@ export class Control {
   #retry = new Retry(() => this.#reopen());
 
   /**
-   * `onState(state)` hears of every new state, `onConnection(isOpen)` of the connection, and `onLost()` that
-   * the engine knows the session no longer.
+   * `onState(state)` hears of every new state, `onConnection(state)` whether the connection is "live",
+   * "reconnecting" or "offline" (nobody answers), and `onLost()` that the engine knows the session no longer.
    */
   constructor(session, { onState, onConnection, onLost }) {
     this.#session = session;
@@ -65,7 +65,7 @@ export class Control {
 
   #opened() {
     this.#retry.reset();
-    this.#onConnection(true);
+    this.#onConnection("live");
     for (const { message } of this.#waiting.values()) this.#socket.send(message);
   }
 
@@ -89,7 +89,7 @@ export class Control {
     const socket = this.#socket;
     this.#socket = null;
     socket?.close();
-    this.#onConnection(false);
+    this.#onConnection("reconnecting");
     this.#retry.later();
   }
 
@@ -98,9 +98,9 @@ export class Control {
     try {
       await this.#session.state();
     } catch (error) {
-      if (error instanceof ServerError && error.isSessionLost) this.#onLost();
-      else this.#retry.later();
-      return;
+      if (error instanceof ServerError && error.isSessionLost) return this.#onLost();
+      if (!(error instanceof ServerError)) this.#onConnection("offline");
+      return this.#retry.later();
     }
     this.open();
   }

@@ -4,14 +4,15 @@ import { element } from "./elements.js";
 
 /**
  * `hotkeys` is a list of {keys, does, act}. A key is its place on the keyboard (KeyboardEvent.code), after
- * "Shift+" where that is held; `act(index)` hears which of the keys it was. Nothing happens while a person types.
+ * "Shift+" where that is held, or the character that it writes; `act(index)` hears which of the keys it was.
+ * Nothing happens while a person types.
  */
 export function listenForHotkeys(hotkeys) {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event.target)) return;
     const pressed = (event.shiftKey ? "Shift+" : "") + event.code;
     for (const { keys, act } of hotkeys) {
-      const index = keys.indexOf(pressed);
+      const index = keys.findIndex((key) => key === pressed || key === event.key);
       if (index < 0) continue;
       event.preventDefault();
       act(index);
@@ -39,6 +40,5 @@ function named(code) {
     .replace("Shift+", "\u21e7")
     .replace(/Key|Digit/, "")
     .replace("BracketLeft", "[")
-    .replace("BracketRight", "]")
-    .replace("Slash", "?");
+    .replace("BracketRight", "]");
 }
