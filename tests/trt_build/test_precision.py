@@ -48,7 +48,7 @@ def _wide_layers() -> tuple[onnx.ModelProto, Arrays]:
         nodes.append(
             helper.make_node("Conv", names_here, [names[index + 1]], name=f"conv{index}", pads=[1] * 4)
         )
-    shape = ["batch", 3, 16, 16]
+    shape: list[str | int | None] = ["batch", 3, 16, 16]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "result")]
     graph = helper.make_graph(nodes, "wide", values[:1], values[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

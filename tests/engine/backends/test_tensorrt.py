@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ class TestOnGpu:
         request: pytest.FixtureRequest,
         tiny_bundles: TinyBundles,
         tmp_path_factory: pytest.TempPathFactory,
-    ):  # type: ignore[no-untyped-def]
+    ) -> Iterator[Backend]:
         from engine.backends.cuda import compute_capability
         from engine.backends.tensorrt import TensorRtBackend
         from tests.trt_build.tiny_engines import build_tiny_engines
