@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from clients.bench.headless import CAMERA_FPS, Footage, HeadlessClient
 from engine.clock import MediaClock
 from engine.config import EngineConfig, PerformanceConfig
+from engine.http.app import Server
 from engine.model_worker import LiveModel
 from engine.puppeteer import Puppeteer
-from engine.server import Server
 from engine.sources.source import SOUND_RATE
 from tests.bundles import TinyBundles, astronaut
 

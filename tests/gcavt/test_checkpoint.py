@@ -53,7 +53,7 @@ def test_half_precision_halves_the_file_and_loads_as_float32(
 
 def test_value_beyond_half_precision_is_refused_and_nothing_written(tmp_path: Path) -> None:
     model = Gcavt(GcavtConfig.tiny())
-    model.pose_encoder.backbone.head.weight.data[0, 0] = 1e6
+    model.get_submodule("pose_encoder.backbone.head").get_parameter("weight").data[0, 0] = 1e6
     path = tmp_path / "half.safetensors"
     with pytest.raises(CheckpointError, match="pose_encoder.backbone.head.weight"):
         save_checkpoint(path, model, model.config, {}, dtype=torch.float16)

@@ -23,10 +23,6 @@ SERVER_TOKEN = "s3rver"
 ServeEngine = Callable[..., "Engine"]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "interop: needs another WebRTC program; skipped where it is absent")
-
-
 @dataclass(frozen=True)
 class Engine:
     url: str

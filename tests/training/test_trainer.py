@@ -44,7 +44,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     part.triples["depth"][:, :20] = NO_DEPTH
     info = {"seeds": list(range(IDENTITIES)), "places": [[0, 0, 0]] * IDENTITIES}
     finish_part(folder / "part_00", part, info)
-    np.save(folder / "part_00" / TRACKED, part.triples["landmarks"] + rng.normal(0, 1, (IDENTITIES, 68, 2)))
+    np.save(
+        folder / "part_00" / TRACKED,
+        np.asarray(part.triples["landmarks"], np.float32) + rng.normal(0, 1, (IDENTITIES, 68, 2)),
+    )
     return folder
 
 
