@@ -65,6 +65,7 @@ class Performance:
         self.bay = PatchBay(crossfade_ms=config.crossfade_ms)
         self.identity_name = identity_name
         self.failure: str | None = None
+        self.is_closed = False
         self._identity = identity
         self._identity_can_be_found = True
         self._clock = clock
@@ -93,6 +94,7 @@ class Performance:
 
     async def close(self) -> None:
         """Stop, and close all sources and sinks."""
+        self.is_closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -26,7 +26,7 @@ MAX_MESSAGE_BYTES: Final = 20_000_000
 
 
 async def serve(request: web.Request, performance: Performance, presets: Presets) -> web.WebSocketResponse:
-    """Upgrade the request and control `performance` until the other side leaves."""
+    """Upgrade the request and control `performance` until the other side leaves or the performance ends."""
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES)
     await socket.prepare(request)
     talk = _Talk(socket, performance, presets)
@@ -53,9 +53,10 @@ class _Talk:
         self._told_background: object = None
 
     async def keep_telling(self) -> None:
-        while True:
+        while not self._performance.is_closed:
             await self._socket.send_json({"state": self._state()})
             await asyncio.sleep(STATE_PERIOD_S)
+        await self._socket.close(message=b"The session has ended.")
 
     async def answer(self, text: str) -> None:
         """Do what the message says; the new state is told at once, as is what cannot be done."""

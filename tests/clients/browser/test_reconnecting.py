@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser
 
-from tests.clients.browser.viewers import NEEDS_CHROMIUM, Viewer, asked, opened, wait_until
+from tests.clients.browser.viewers import NEEDS_CHROMIUM, WAIT_MS, Viewer, asked, opened, wait_until
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -104,12 +104,13 @@ def test_lost_session_is_replaced_by_one_with_the_same_settings(viewer: Viewer) 
     before = viewer.state()
     page.wait_for_timeout(500)  # the page has heard of it too
 
-    viewer.ask("DELETE")
-    wait_until(lambda: len(viewer.sessions) == 2)
+    with page.expect_response(lambda response: response.url.endswith("/sessions"), timeout=WAIT_MS):
+        viewer.ask("DELETE")
+    viewer.wait_for_connection("live")
+    assert len(viewer.sessions) == 2
     after = viewer.state()
     for key in ("sockets", "gains", "pose_mode", "background", "identity"):
         assert after[key] == before[key]
-    viewer.wait_for_connection("live")
     wait_until(lambda: viewer.state()["watchers"] == 1)
 
 

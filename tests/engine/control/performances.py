@@ -19,6 +19,7 @@ class Told:
         self.changes: list[dict[str, object]] = []
         self.bay = PatchBay()
         self.background: object = {}
+        self.is_closed = False
         self._changed = asyncio.Condition()
 
     async def patch(self, changes: Mapping[str, object]) -> None:

@@ -110,6 +110,15 @@ async def test_the_background_is_told_at_first_and_when_it_has_changed(socket: S
     assert "background" not in await answer(socket, "state")
 
 
+async def test_the_socket_closes_when_the_performance_ends(socket: Socket, told: Told) -> None:
+    await answer(socket, "state")
+    told.is_closed = True
+    while (message := await socket.receive(timeout=20)).type is aiohttp.WSMsgType.TEXT:
+        pass
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    assert message.extra == "The session has ended."
+
+
 async def test_nothing_is_left_behind_when_the_other_side_leaves(socket: Socket) -> None:
     await answer(socket, "state")
     await socket.close()
