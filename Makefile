@@ -48,5 +48,5 @@ $(VENV)/.full: pyproject.toml scripts/system-packages | $(BIN)/python
 	@echo "Installing PyTorch into $(VENV)"
 	@$(PIP) install $(TORCH_ARGS) $(TORCH)
 	@echo "Installing the engine, the trainer and the tests' tools into $(VENV) (a few minutes)"
-	@$(PIP) install --editable ".[train,dev]"
+	@$(PIP) install --editable ".[train,dev,desktop]"
 	@touch $@ $(VENV)/.base
