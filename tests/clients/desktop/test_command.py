@@ -13,7 +13,7 @@ from clients.desktop.command import Plan, add_arguments, plan_from
 from clients.desktop.preview import PreviewSink
 from engine.errors import BadDescriptionError, BadMediaError, DeviceMissingError
 from engine.media_files import MediaFile, pictures_at_25_fps
-from tests.bundles import TinyBundles, astronaut
+from tests.bundles import astronaut
 from tests.engine.media_on_the_fly import avatar_frame
 
 
@@ -82,13 +82,13 @@ def test_the_devices_of_this_machine_are_listed(capsys: pytest.CaptureFixture[st
     assert titles == ["webcams (--webcam):", "microphones (--microphone):", "sound outputs (--speaker):"]
 
 
-def test_a_file_drives_the_avatar_into_a_file(
-    tmp_path: Path, tiny_bundles: TinyBundles, capsys: pytest.CaptureFixture[str]
+def test_a_file_drives_the_shipped_avatar_into_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip, out = tmp_path / "clip.mp4", tmp_path / "out.mp4"
     write_face(clip)
     words = ["desktop", "--no-preview", "--video", str(clip), "--microphone", "none", "--out", str(out)]
-    words += ["--model", str(tiny_bundles.path("edit_repose")), "--background", "#2040a0", "--threads", "1"]
+    words += ["--background", "#2040a0", "--threads", "1"]
     assert main([*words, "--seconds", "6"]) == 0
     assert "pictures; from capture to picture p50" in capsys.readouterr().out
     media = MediaFile.probe(out)

@@ -33,10 +33,12 @@ async def test_a_clip_loops_with_its_sound_on_evenly_spaced_times(clip_path: Pat
     source = ClipSource(clip_path, MediaClock(), chunks.append)
     source.start()
     arrivals = [await source.pictures.get() for _ in range(2 * FRAMES + 2)]
+    while len({arrival.clip_index for arrival in arrivals}) < FRAMES and len(arrivals) < 8 * FRAMES:
+        arrivals.append(await source.pictures.get())
     assert source.state == {"video": True, "audio": True, "live": True}
     await source.close()
     numbers = [arrival.clip_index for arrival in arrivals]
-    assert set(numbers) == set(range(FRAMES)), "a loaded machine may miss one, but not in both rounds"
+    assert set(numbers) == set(range(FRAMES)), "a loaded machine may miss one, but not in every round"
     for before, after in pairwise(arrivals):
         assert before.clip_index is not None and after.clip_index is not None
         passed = (after.clip_index - before.clip_index) % FRAMES
