@@ -66,8 +66,8 @@ def build_objective(
         from training.objectives.encoders import ImageEncoderStage
 
         real_frames = RealFrames(real) if real else None
-        stage = ImageEncoderStage if encoder == config.objective else CorrectionStage
-        return stage(triples, config, model_config, cast(Driver, encoder), real_frames)
+        images = ImageEncoderStage(triples, config, model_config, cast(Driver, encoder), real_frames)
+        return images if encoder == config.objective else CorrectionStage(images)
     if config.objective == "distil":
         from training.objectives.distil import DistilStage
 

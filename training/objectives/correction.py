@@ -7,7 +7,7 @@ slow. So the image codes of augmented frames are computed once, in some rounds o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,13 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gcavt.backbones.landmark_correction import CorrectedEncoder
-from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
-from training.datasets.real_frames import RealFrames
-from training.datasets.triples import Triples
 from training.objectives.encoders import ImageEncoderStage, stacked
 from training.objectives.objective import Batch
-from training.recipes import TrainConfig
 
 ROUNDS = 2
 """Augmentations of every frame."""
@@ -36,20 +32,13 @@ Floats = NDArray[np.float32]
 class CorrectionStage:
     """Image code and landmarks to the exact code; pairs of frames of one person, as `ImageEncoderStage`."""
 
-    def __init__(
-        self,
-        triples: Triples,
-        config: TrainConfig,
-        model_config: GcavtConfig,
-        encoder: Literal["pose", "expression", "content"],
-        real_frames: RealFrames | None = None,
-    ) -> None:
-        self.config = config
-        self.real_frames = real_frames
-        self.images = ImageEncoderStage(triples, config, model_config, encoder)
+    def __init__(self, images: ImageEncoderStage) -> None:
+        """images: the encoder's own stage, whose frames, loss and figures serve here too."""
+        self.images = images
         self._codes: Tensor | None = None
         self._landmarks = self._truths = torch.empty(0)
         self._people: list[NDArray[np.intp]] = []
+        self._share = np.empty(0)
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         correction = self._encoder(model).correction
@@ -102,7 +91,7 @@ class CorrectionStage:
         count = np.array([len(rows) for rows in self._people], np.float64)
         real = np.unique(owner) < 0
         if real.any():
-            count[real] *= self.config.real_share / (1 - self.config.real_share) * count[~real].sum()
+            count[real] *= self.images.real_share / (1 - self.images.real_share) * count[~real].sum()
             count[real] /= max(
                 sum(len(r) for r, is_real in zip(self._people, real, strict=True) if is_real), 1
             )
@@ -116,13 +105,15 @@ class CorrectionStage:
                 index = stage.train_index[start : start + _BATCH]
                 names = stage.triples.identity[index].astype(np.int64)
                 yield stage.batch(index, rng, augmented=True), names
-            if self.real_frames is not None:
-                for start in range(0, len(self.real_frames), _BATCH):
-                    yield self._real_batch(range(start, min(start + _BATCH, len(self.real_frames))), rng)
+            if self.images.real_frames is not None:
+                for start in range(0, len(self.images.real_frames), _BATCH):
+                    yield self._real_batch(
+                        range(start, min(start + _BATCH, len(self.images.real_frames))), rng
+                    )
 
     def _real_batch(self, rows: Iterable[int], rng: np.random.Generator) -> tuple[Batch, NDArray[np.int64]]:
-        assert self.real_frames is not None
-        frames = [self.real_frames.frame(row, rng) for row in rows]
+        assert self.images.real_frames is not None
+        frames = [self.images.real_frames.frame(row, rng) for row in rows]
         inputs, codes = zip(*(self.images.real_sample(frame, rng) for frame in frames), strict=True)
-        names = -1 - np.array([self.real_frames.clip_of(row) for row in rows], np.int64)
+        names = -1 - np.array([self.images.real_frames.clip_of(row) for row in rows], np.int64)
         return {"inputs": stacked(inputs), "code": torch.from_numpy(np.stack(codes))}, names
