@@ -93,7 +93,7 @@ class AvatarVideoTrack(MediaStreamTrack):
         self.frames: LatestFrame[AvatarFrame] = LatestFrame()
         self.line = CaptureLine()
         self._clock = clock
-        self._origin_ns = clock.now_ns()
+        self._origin_ns: int | None = None
         self._stages = stages
 
     async def recv(self) -> av.VideoFrame:
@@ -102,7 +102,9 @@ class AvatarVideoTrack(MediaStreamTrack):
         self._stages.add("capture_to_send", self._clock.now_ns() - frame.capture_time_ns)
         # Each viewer's encoder writes into its own frame object.
         picture = av.VideoFrame.from_ndarray(frame.yuv420p, format="yuv420p")
-        picture.pts = max(0, frame.tick_ns - self._origin_ns) * 90_000 // NS_PER_S
+        if self._origin_ns is None:  # not when the viewer came: the first picture was begun before that
+            self._origin_ns = frame.tick_ns
+        picture.pts = (frame.tick_ns - self._origin_ns) * 90_000 // NS_PER_S
         picture.time_base = VIDEO_TIME_BASE
         return picture
 

@@ -65,21 +65,38 @@ def test_capture_times_along_a_track_are_even_though_those_of_its_frames_jitter(
     assert line.capture_time_ns(440 * MS) - line.capture_time_ns(400 * MS) == 40 * MS
 
 
+def picture(tick_ns: int, luma: int = 0, age_ns: int = 15 * MS) -> AvatarFrame:
+    return AvatarFrame(np.full((96, 64), luma, np.uint8), tick_ns - age_ns, tick_ns)
+
+
 async def test_the_encoder_gets_the_newest_picture_with_its_place_in_time() -> None:
     clock = ManualClock()
     stages = StageTimes(clock)
     track = AvatarVideoTrack(clock, stages)
     origin_ns = clock.time_ns
-    for index in range(3):
-        planes = np.full((96, 64), 10 * index, np.uint8)
-        tick_ns = origin_ns + index * 40 * MS
-        track.frames.put(AvatarFrame(planes, tick_ns - 15 * MS, tick_ns))
+    track.frames.put(picture(origin_ns))
+    assert (await track.recv()).pts == 0
+    for index in (1, 2):
+        track.frames.put(picture(origin_ns + index * 40 * MS, luma=10 * index))
     clock.time_ns += 100 * MS
     frame = await track.recv()
     assert (frame.width, frame.height, frame.pts) == (64, 64, 80 * 90)
     assert frame.to_ndarray()[0, 0] == 20
-    assert track.frames.dropped == 2
-    assert stages.values_ms("capture_to_send") == [35.0]
+    assert track.frames.dropped == 1
+    assert stages.values_ms("capture_to_send") == [15.0, 35.0]
+
+
+async def test_pictures_begun_before_the_viewer_came_keep_their_places_in_time() -> None:
+    """A model of 150 ms shows a new viewer first what it began before; reports must not be off by that."""
+    clock = ManualClock()
+    track = AvatarVideoTrack(clock, StageTimes(clock))
+    begun_ns = clock.time_ns - 150 * MS
+    for index in range(6):
+        tick_ns = begun_ns + index * 40 * MS
+        track.frames.put(picture(tick_ns))
+        frame = await track.recv()
+        assert frame.pts == index * 40 * 90
+        assert track.line.capture_time_ns(index * 40 * MS) == tick_ns - 15 * MS
 
 
 async def test_sound_goes_out_as_16_bit_mono() -> None:
