@@ -78,7 +78,7 @@ FLAVOURS: Final[dict[FlavourName, Flavour]] = {
 
 
 class Log:
-    """What TensorRT said: warnings and errors go on to logging, everything is kept for who listens."""
+    """What TensorRT said: warnings and errors go on to logging, once each; all is kept for who listens."""
 
     def __init__(self, trt: Any) -> None:
         levels = {
@@ -89,6 +89,7 @@ class Log:
             trt.ILogger.Severity.VERBOSE: logging.DEBUG,
         }
         self._lines: list[tuple[int, str]] | None = None
+        self._passed_on: set[str] = set()
         self._lock = threading.Lock()
         receive = self._receive
 
@@ -115,7 +116,11 @@ class Log:
         with self._lock:
             if self._lines is not None:
                 self._lines.append((level, message))
-        if level > logging.DEBUG:
+            # a network in eight bits is warned of once per layer, in the same words
+            is_new = level > logging.DEBUG and message not in self._passed_on
+            if is_new:
+                self._passed_on.add(message)
+        if is_new:
             logger.log(level, "%s", message)
 
 

@@ -17,6 +17,7 @@ from engine.backends.networks import batch_size, input_arrays
 from engine.errors import BundleError
 from trt_build.flavours import FLAVOURS, Precision
 from trt_build.manifest import FILE_NAME, Manifest
+from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
 
@@ -75,6 +76,7 @@ class OpenVinoBackend:
     def _compile(self, network: str, batch: int) -> ov.CompiledModel:
         model = self._read(network)
         model.reshape({tensor.name: tensor.with_batch(batch) for tensor in self._specs[network].inputs})
+        rewrite(model)
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,

@@ -1,0 +1,94 @@
+"""A rewritten network computes what it did, in two batches, out of other operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import pytest
+
+from engine.bundle import Bundle
+from trt_build.openvino_rewrites import rewrite
+from trt_build.specs import EngineSpec, engine_specs
+from trt_build.verify import Arrays, largest_difference, sample_inputs
+
+
+def _outputs(model: ov.Model, inputs: Arrays) -> Arrays:
+    # threads other than the reference's would add sums up in another order
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    results = compiled(inputs)
+    return {output.get_any_name(): np.array(results[output]) for output in compiled.outputs}
+
+
+def _kinds(model: ov.Model) -> list[str]:
+    return [node.get_type_name() for node in model.get_ordered_ops()]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_shipped_generator_draws_the_same_picture(batch: int) -> None:
+    bundle = Bundle.open("lite")
+    spec: EngineSpec = engine_specs(bundle.config)["generator"]
+    inputs = sample_inputs(spec, batch)
+    path = bundle.directory / bundle.manifest.networks["generator"].file
+    pictures = []
+    for rewritten in (False, True):
+        model = ov.Core().read_model(path)
+        model.reshape({tensor.name: tensor.with_batch(batch) for tensor in spec.inputs})
+        if rewritten:
+            assert rewrite(model) > 10
+            assert rewrite(model) == 0  # once is all
+        pictures.append(_outputs(model, inputs))
+    assert set(pictures[0]) == set(spec.output_names)
+    assert largest_difference(pictures[1], pictures[0]) < 1e-4
+
+
+def test_a_position_beyond_the_border_is_mirrored() -> None:
+    rng = np.random.default_rng(0)
+    inputs: Arrays = {
+        "picture": rng.random((1, 3, 9, 12), np.float32),
+        "positions": rng.uniform(-6, 6, (1, 7, 5, 2)).astype(np.float32),
+    }
+    picture, positions = (ops.parameter(list(array.shape), name=name) for name, array in inputs.items())
+    for node in (picture, positions):
+        node.output(0).set_names({node.get_friendly_name()})
+    attributes = {"align_corners": False, "mode": "bilinear", "padding_mode": "reflection"}
+    sampled = ops.grid_sample(picture, positions, attributes)
+    sampled.output(0).set_names({"sampled"})
+    model = ov.Model([sampled], [picture, positions])
+    before = _outputs(model, inputs)
+    assert rewrite(model) == 1
+    (left,) = (node for node in model.get_ops() if node.get_type_name() == "GridSample")
+    assert left.get_attributes()["padding_mode"] == "border"
+    assert largest_difference(_outputs(model, inputs), before) < 1e-5
+
+
+def test_split_and_resized_channels_keep_their_names_and_numbers() -> None:
+    inputs: Arrays = {"picture": np.random.default_rng(1).random((2, 5, 6, 8), np.float32)}
+    picture = ops.parameter([2, 5, 6, 8], name="picture")
+    picture.output(0).set_names({"picture"})
+    parts = ops.variadic_split(picture, np.int64(1), np.array([2, 3], np.int64))
+    size = np.array([12, 16], np.int64)
+    large = ops.interpolate(parts.output(0), size, "linear_onnx", "sizes", axes=np.array([2, 3], np.int64))
+    first = ops.slice(
+        picture,
+        *(np.array([value], np.int64) for value in (0, 2, 1, 1)),
+    )
+    for output, name in ((large.output(0), "large"), (parts.output(1), "rest"), (first.output(0), "first")):
+        output.set_names({name})
+    model = ov.Model([large.output(0), parts.output(1), first.output(0)], [picture])
+    before = _outputs(model, inputs)
+    assert rewrite(model) == 3
+    after = _outputs(model, inputs)
+    assert set(after) == {"large", "rest", "first"}
+    assert after["first"].shape == (2, 2, 6, 8)
+    np.testing.assert_array_equal(after["rest"], inputs["picture"][:, 2:])
+    assert largest_difference(after, before) < 1e-6
+
+
+def test_what_is_no_picture_is_left_alone() -> None:
+    codes = ops.parameter([1, 6], name="codes")
+    parts = ops.split(codes, np.int64(1), 2)
+    model = ov.Model(parts.outputs(), [codes])
+    kinds = _kinds(model)
+    assert rewrite(model) == 0
+    assert _kinds(model) == kinds
