@@ -18,9 +18,9 @@ class Fields:
         self._noun = noun
         self._values = dict(description)
 
-    def choice(self, name: str, choices: Mapping[str, T]) -> T:
-        """What a required field chooses from a table."""
-        value = self._values.pop(name, None)
+    def choice(self, name: str, choices: Mapping[str, T], default: str | None = None) -> T:
+        """What a field chooses from a table; without a default it is required."""
+        value = self._values.pop(name, default)
         if not isinstance(value, str) or value not in choices:
             raise self._error(name, f"one of {', '.join(choices)}", value)
         return choices[value]
@@ -54,6 +54,13 @@ class Fields:
         if not isinstance(value, bool):
             raise self._error(name, "true or false", value)
         return value
+
+    def objects(self, name: str) -> list[Mapping[str, object]]:
+        """A list of objects; empty if it is not there."""
+        values = self._values.pop(name, [])
+        if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+            raise self._error(name, "a list of objects", values)
+        return values
 
     def check_all_read(self) -> None:
         """Raises BadDescriptionError if a field is left that nobody asked for."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 
-STAGES = ("decode_wait", "track", "encode", "generate", "deliver", "capture_to_send")
+STAGES = ("decode_wait", "track", "encode", "generate", "deliver", "capture_to_send", "glass_to_glass")
 QUANTILES = {"p50": 50, "p95": 95, "p99": 99}
 
 

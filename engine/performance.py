@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 MAX_SOUND_DELAY_NS = 500 * NS_PER_MS
 MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
+MAX_TOLD_AGES = 250
+MAX_AGE_MS = 10_000
 
 
 class Performance:
@@ -168,6 +170,15 @@ class Performance:
             "background": self._background,
         }
 
+    def note_seen(self, ages_ms: object) -> None:
+        """How old the pictures were that a viewer has just seen, by its own account. Raises ControlError."""
+        if not isinstance(ages_ms, list) or len(ages_ms) > MAX_TOLD_AGES or not all(map(_is_age, ages_ms)):
+            raise ControlError(
+                f"seen_ms must be up to {MAX_TOLD_AGES} numbers of milliseconds from 0 to {MAX_AGE_MS}."
+            )
+        for age_ms in ages_ms:
+            self.metrics.stages.add("glass_to_glass", round(age_ms * NS_PER_MS))
+
     def hearer(self, source: str) -> HearSound:
         """Where the source of this name has to deliver its sound."""
         return lambda chunk: self._hear(source, chunk)
@@ -227,6 +238,7 @@ class Performance:
             "dropped_by": dict(self.metrics.dropped),
             "stage_ms": self.metrics.stages.percentiles_ms(),
             "watchers": len(self._sinks),
+            "now_ms": self._clock.now_ns() / NS_PER_MS,
             "failure": self.failure,
         }
 
@@ -340,6 +352,10 @@ class Performance:
                 await self._clock.sleep_until(chunk.capture_time_ns + delay_ns)
             for sink in self._sinks:
                 sink.play(chunk)
+
+
+def _is_age(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AGE_MS
 
 
 def _told(source: Source) -> dict[str, Any]:

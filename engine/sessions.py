@@ -13,13 +13,19 @@ from typing import Any
 
 from aiortc import RTCPeerConnection
 
-from engine.clock import NS_PER_S, MediaClock
+from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.errors import SessionLimitError, UnknownSessionError
 from engine.performance import Performance
+from engine.rtc.sender_reports import ReportedFrame
 from engine.sinks.sink import Sink
+from engine.sources.source import problem_of
 
 CONNECT_NS = 30 * NS_PER_S
 """A peer that has not connected this long after its offer is let go."""
+
+
+def _nothing_reported() -> ReportedFrame | None:
+    return None
 
 
 def _random_tag() -> str:
@@ -36,12 +42,19 @@ class Peer:
     leave: Callable[[], Awaitable[None]]
     """Take out of the performance what came over this connection, and close it."""
     opened_ns: int
+    reported_picture: Callable[[], ReportedFrame | None] = _nothing_reported
+    """Of a viewer: the picture that the last sender report spoke of."""
     etag: str = field(default_factory=_random_tag)
     """The strong entity tag of the ICE session."""
 
     @classmethod
     def of_offer(
-        cls, connection: RTCPeerConnection, offer: str, leave: Callable[[], Awaitable[None]], opened_ns: int
+        cls,
+        connection: RTCPeerConnection,
+        offer: str,
+        leave: Callable[[], Awaitable[None]],
+        opened_ns: int,
+        reported_picture: Callable[[], ReportedFrame | None] = _nothing_reported,
     ) -> Peer:
         """The peer that sent `offer`, an SDP text that was checked."""
         fragment = re.search(r"^a=ice-ufrag:(\S+)", offer, re.MULTILINE)
@@ -50,6 +63,7 @@ class Peer:
             remote_username_fragment=fragment[1] if fragment else "",
             leave=leave,
             opened_ns=opened_ns,
+            reported_picture=reported_picture,
         )
 
     @property
@@ -63,6 +77,20 @@ class Peer:
         return is_late or state in ("failed", "closed")
 
 
+@dataclass(frozen=True)
+class NamedSink:
+    """A sink that was opened by description."""
+
+    sink: Sink
+    kind: str
+    label: str
+    """Where it leads, in a few words without a secret."""
+
+    def state(self) -> dict[str, str]:
+        problem = problem_of(self.sink)
+        return {"kind": self.kind, "label": self.label, **({"problem": problem} if problem else {})}
+
+
 @dataclass
 class Session:
     """A performance with its address (id) and its key (token)."""
@@ -71,10 +99,26 @@ class Session:
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     peers: dict[str, Peer] = field(default_factory=dict)
-    sinks: dict[str, Sink] = field(default_factory=dict)
+    sinks: dict[str, NamedSink] = field(default_factory=dict)
     conversations: set[asyncio.Task[Any]] = field(default_factory=set)
     """Tasks that serve open WebSockets; they end with the session."""
     attended_ns: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """What GET /sessions/{id} tells: the performance, where else it goes, what its viewers see."""
+        pictures = {peer_id: peer.reported_picture() for peer_id, peer in self.peers.items()}
+        return {
+            **self.performance.state(),
+            "sinks": {sink_id: named.state() for sink_id, named in self.sinks.items()},
+            "viewers": {
+                peer_id: {
+                    "rtp_time": picture.rtp_time,
+                    "captured_ms": picture.capture_time_ns / NS_PER_MS,
+                }
+                for peer_id, picture in pictures.items()
+                if picture is not None
+            },
+        }
 
     def add_peer(self, peer: Peer) -> str:
         """Returns the peer's id, which cannot be guessed."""

@@ -8,6 +8,7 @@ import { $ } from "./elements.js";
 import { Gallery, UPLOADED } from "./gallery.js";
 import { listenForHotkeys, showHotkeys } from "./hotkeys.js";
 import { watchLink } from "./play.js";
+import { Places, SINK_KINDS, SOURCE_KINDS, showPlaces } from "./places.js";
 import { PresetList } from "./presets.js";
 import { publishLink } from "./publish.js";
 import { Retry } from "./retry.js";
@@ -15,6 +16,7 @@ import { ServerError, Session, deletePreset, identities, presetNames } from "./s
 import { PlaybackMeter, showFigures } from "./stats.js";
 
 const FIGURES_MS = 500;
+const SEEN_MS = 1000;
 const LASTING_SOURCES = ["camera", "microphone", "clip", "clip:audio", "idle"]; // every session has them
 
 const avatar = $("avatar");
@@ -56,6 +58,8 @@ async function openSession() {
     showConnection(error);
   });
   watching.open();
+  sources.offer(session.allowsLocal);
+  sinks.offer(session.allowsLocal);
   $("alone").href = `static/alpha.html#session=${session.id}&token=${session.token}`;
   if (stream) publish();
   if (state?.identity === UPLOADED) await attempt(() => session.uploadIdentity(photos));
@@ -83,6 +87,8 @@ function explainNoSession(error) {
 
 function showState(told) {
   state = told;
+  playback.date(state.viewers[watching?.peer], control.engineAhead_ms);
+  showPlaces(sources, sinks, state, session);
   if (state.failure) showError(state.failure);
   if (control.isChanging) return; // this may be older than what a person has just picked
   settings = settingsOf(state);
@@ -306,6 +312,16 @@ async function refreshFigures() {
   setTimeout(refreshFigures, FIGURES_MS);
 }
 
+/** The engine counts for /metrics how old the pictures were that were seen here. */
+async function tellSeen() {
+  try {
+    if (controlState === "live") await control?.tellSeen(playback.takeAges());
+  } catch {
+    // the session ended meanwhile
+  }
+  setTimeout(tellSeen, SEEN_MS);
+}
+
 function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else $("screen").requestFullscreen();
@@ -318,6 +334,17 @@ const grid = new PatchGrid($("patch"), $("standing-in"), pick);
 const gains = new GainSliders($("gains"), newestOnly((gains) => change({ gains })));
 const background = new BackgroundPicker(newestOnly((background) => change({ background })), showError);
 const presets = new PresetList($("preset-list"), { onApply: applyPreset, onDelete: removePreset });
+const sources = new Places($("sources"), {
+  kinds: SOURCE_KINDS,
+  isNamed: true,
+  onAdd: (description, name) => session.addSource(name, description),
+  onRemove: (name) => session.removeSource(name),
+});
+const sinks = new Places($("sinks"), {
+  kinds: SINK_KINDS,
+  onAdd: (description) => session.addSink(description),
+  onRemove: (id) => session.removeSink(id),
+});
 const cameras = new DevicePicker($("cameras"), "camera", () => replaceCapture());
 const microphones = new DevicePicker($("microphones"), "microphone", () => replaceCapture());
 
@@ -363,4 +390,5 @@ showHotkeys($("key-list"), HOTKEYS);
 cameras.refresh();
 microphones.refresh();
 refreshFigures();
+tellSeen();
 openSession();

@@ -3,6 +3,7 @@
 import { Retry } from "./retry.js";
 import { ServerError } from "./session.js";
 
+const CLOCKS_KEPT = 20;
 const SILENCE_MS = 6000; // the state comes five times a second: nobody is there any more
 
 /** The control WebSocket of one session, opened again when it breaks for as long as the session lives. */
@@ -15,6 +16,7 @@ export class Control {
   #state = {};
   #waiting = new Map(); // changes under way or yet to be sent: id -> {message, resolve, reject}
   #lastId = 0;
+  #clocks = []; // {wait_ms, ahead_ms} of the last questions about the engine's clock
   #silence = 0;
   #retry = new Retry(() => this.#reopen());
 
@@ -51,6 +53,20 @@ export class Control {
       this.#waiting.set(id, { message, resolve, reject });
       if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(message);
     });
+  }
+
+  /** Tells how old the pictures were that were seen, and compares the clocks by the way. */
+  async tellSeen(seen_ms) {
+    const asked_ms = performance.now();
+    const { now_ms } = await this.change({ seen_ms });
+    const wait_ms = performance.now() - asked_ms;
+    const ahead_ms = now_ms - (asked_ms + wait_ms / 2);
+    this.#clocks = [...this.#clocks.slice(1 - CLOCKS_KEPT), { wait_ms, ahead_ms }];
+  }
+
+  /** By how much the engine's clock is ahead of `performance.now()`; the quickest answer is the best. */
+  get engineAhead_ms() {
+    return this.#clocks.toSorted((a, b) => a.wait_ms - b.wait_ms)[0]?.ahead_ms;
   }
 
   close() {

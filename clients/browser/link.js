@@ -33,6 +33,11 @@ export class Link {
     return this.#connection;
   }
 
+  /** The engine's name for its end of this connection, or "". */
+  get peer() {
+    return this.#resource?.split("/").pop() ?? "";
+  }
+
   async open() {
     const connection = new RTCPeerConnection();
     this.#connection = connection;

@@ -49,14 +49,16 @@ export class Session {
   static async open(changes) {
     const headers = { "Content-Type": "application/json" };
     const response = await succeeded(await fetch("sessions", { method: "POST", headers, body: JSON.stringify(changes) }));
-    const { id, token } = await response.json();
-    return new Session(id, token, `${response.url}/`); // a full engine sends on to another one
+    const { id, token, local_sources } = await response.json();
+    return new Session(id, token, `${response.url}/`, local_sources); // a full engine sends on to another one
   }
 
-  constructor(id, token, parent = new URL("sessions/", document.baseURI).href) {
+  /** `allowsLocal`: a page may use the files, devices and network of the engine's machine. */
+  constructor(id, token, parent = new URL("sessions/", document.baseURI).href, allowsLocal = false) {
     this.id = id;
     this.url = new URL(id, parent).href;
     this.token = token;
+    this.allowsLocal = allowsLocal;
   }
 
   get authorization() {
@@ -66,6 +68,32 @@ export class Session {
   /** Where the WebSocket for control is. A page cannot send a header there, so the token is in the query. */
   get controlUrl() {
     return `${this.url.replace(/^http/, "ws")}/control?token=${encodeURIComponent(this.token)}`;
+  }
+
+  /** Where a speech program sends what the source `name` is to say. */
+  speechUrl(name) {
+    return `${this.url.replace(/^http/, "ws")}/sources/${encodeURIComponent(name)}/pcm`;
+  }
+
+  async addSource(name, description) {
+    await this.#ask("PUT", `sources/${encodeURIComponent(name)}`, description);
+  }
+
+  async removeSource(name) {
+    await this.#ask("DELETE", `sources/${encodeURIComponent(name)}`);
+  }
+
+  async addSink(description) {
+    await this.#ask("POST", "sinks", description);
+  }
+
+  async removeSink(id) {
+    await this.#ask("DELETE", `sinks/${id}`);
+  }
+
+  async #ask(method, path, body) {
+    const headers = { ...this.authorization, ...(body && { "Content-Type": "application/json" }) };
+    return succeeded(await fetch(`${this.url}/${path}`, { method, headers, body: body && JSON.stringify(body) }));
   }
 
   async state() {

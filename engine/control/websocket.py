@@ -1,6 +1,7 @@
 """Control over a WebSocket: the JSON of PATCH in, the session's state out five times a second.
 
 In:  {"pose": "camera", "gains": {"mouth": 1.2}}, {"preset": "stage"}, {"calibrate": true}, ...
+     {"seen_ms": [93.1, ...]} tells how old the pictures were that a viewer has just seen, for /metrics.
 Out: {"state": {...}} as GET /sessions/{id} tells it, {"error": "one sentence"} for what could not be done.
      The state's `background`, which may hold a picture, is told at first and then when it has changed.
 
@@ -17,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from engine.control.presets import Presets
 from engine.errors import ControlError, EngineError
-from engine.performance import Performance
+from engine.sessions import Session
 
 STATE_PERIOD_S: Final = 0.2
 HEARTBEAT_S: Final = 20.0
@@ -25,11 +26,11 @@ MAX_MESSAGE_BYTES: Final = 20_000_000
 """A background picture may be inside."""
 
 
-async def serve(request: web.Request, performance: Performance, presets: Presets) -> web.WebSocketResponse:
-    """Upgrade the request and control `performance` until the other side leaves or the performance ends."""
+async def serve(request: web.Request, session: Session, presets: Presets) -> web.WebSocketResponse:
+    """Upgrade the request and control `session` until the other side leaves or the session ends."""
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES)
     await socket.prepare(request)
-    talk = _Talk(socket, performance, presets)
+    talk = _Talk(socket, session, presets)
     telling = asyncio.create_task(talk.keep_telling())
     try:
         async for message in socket:
@@ -46,9 +47,10 @@ async def serve(request: web.Request, performance: Performance, presets: Presets
 class _Talk:
     """What is said on one connection."""
 
-    def __init__(self, socket: web.WebSocketResponse, performance: Performance, presets: Presets) -> None:
+    def __init__(self, socket: web.WebSocketResponse, session: Session, presets: Presets) -> None:
         self._socket = socket
-        self._performance = performance
+        self._session = session
+        self._performance = session.performance
         self._presets = presets
         self._told_background: object = None
 
@@ -65,6 +67,8 @@ class _Talk:
             message = _message(text)
             if "id" in message:
                 answered["id"] = message.pop("id")
+            if "seen_ms" in message:
+                self._performance.note_seen(message.pop("seen_ms"))
             await self._performance.patch(self._presets.expand(message))
         except EngineError as error:
             await self._socket.send_json({**answered, "error": error.message})
@@ -72,7 +76,7 @@ class _Talk:
             await self._socket.send_json({**answered, "state": self._state()})
 
     def _state(self) -> dict[str, Any]:
-        state = self._performance.state()
+        state = self._session.state()
         if state["background"] == self._told_background:
             del state["background"]
         else:

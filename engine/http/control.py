@@ -11,7 +11,7 @@ from engine.http.service import SERVICE, SESSION
 async def control(request: web.Request) -> web.WebSocketResponse:
     session = request[SESSION]
     with session.conversing():
-        return await websocket.serve(request, session.performance, request.app[SERVICE].presets)
+        return await websocket.serve(request, session, request.app[SERVICE].presets)
 
 
 ROUTES: list[web.AbstractRouteDef] = [web.get("/sessions/{id}/control", control)]

@@ -16,7 +16,12 @@ async def open_session(request: web.Request) -> web.Response:
     changes = await json_object(request) if request.can_read_body else {}
     session = await request.app[SERVICE].open_session(changes)
     location = {"Location": f"/sessions/{session.id}"}
-    return web.json_response({"id": session.id, "token": session.token}, status=201, headers=location)
+    opened = {
+        "id": session.id,
+        "token": session.token,
+        "local_sources": request.app[SERVICE].config.allow_local_sources,
+    }
+    return web.json_response(opened, status=201, headers=location)
 
 
 async def tell_state(request: web.Request) -> web.Response:
@@ -35,7 +40,7 @@ async def end_session(request: web.Request) -> web.Response:
 
 
 def state_response(session: Session) -> web.Response:
-    return web.json_response({"id": session.id, **session.performance.state()})
+    return web.json_response({"id": session.id, **session.state()})
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:

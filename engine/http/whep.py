@@ -40,7 +40,13 @@ async def take_viewer(request: web.Request, session: Session) -> web.Response:
         raise
     watching = BesideMaskSink(sink) if request.query.get("layout") == "colour-alpha" else sink
     performance.watch(watching)
-    peer = Peer.of_offer(connection, offer, partial(performance.unwatch, watching), service.clock.now_ns())
+    peer = Peer.of_offer(
+        connection,
+        offer,
+        partial(performance.unwatch, watching),
+        service.clock.now_ns(),
+        lambda: sink.reported_picture,
+    )
     return created(sdp, peer, f"/sessions/{session.id}/watch/{session.add_peer(peer)}", servers)
 
 

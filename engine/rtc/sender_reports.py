@@ -7,6 +7,7 @@ the moment of sending there, so time spent in our pipeline would be invisible an
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiortc import RTCRtpSender
@@ -18,6 +19,22 @@ from engine.clock import NS_PER_S, MediaClock
 
 CaptureTime = Callable[[int], int]
 """Nanoseconds from a track's first frame on -> when what is there was captured, on the media clock."""
+
+
+@dataclass(frozen=True)
+class ReportedFrame:
+    """The frame that a report spoke of."""
+
+    rtp_time: int
+    """As its packets carry it, 32 bits."""
+    capture_time_ns: int
+    """On the media clock."""
+
+
+class CaptureReports:
+    """What the reports of one sender have said."""
+
+    latest: ReportedFrame | None = None
 
 
 class _Position:
@@ -33,9 +50,11 @@ class _Position:
         self.elapsed_ns = (ticks - self._first_ticks) * NS_PER_S // clock_rate
 
 
-def report_capture_times(sender: RTCRtpSender, capture_time_ns: CaptureTime, clock: MediaClock) -> None:
+def report_capture_times(
+    sender: RTCRtpSender, capture_time_ns: CaptureTime, clock: MediaClock
+) -> CaptureReports:
     """Make this one sender's reports say when the frame that they speak of was captured."""
-    position = _Position()
+    position, reports = _Position(), CaptureReports()
     next_encoded_frame: Callable[[RTCRtpCodecParameters], Awaitable[Any]] = sender._next_encoded_frame
     send_rtcp: Callable[[list[Any]], Awaitable[None]] = sender._send_rtcp
 
@@ -49,7 +68,9 @@ def report_capture_times(sender: RTCRtpSender, capture_time_ns: CaptureTime, clo
     async def send_corrected(packets: list[Any]) -> None:
         for packet in packets:
             if isinstance(packet, RtcpSrPacket) and position.elapsed_ns is not None:
-                age_ns = clock.now_ns() - capture_time_ns(position.elapsed_ns)
+                captured_ns = capture_time_ns(position.elapsed_ns)
+                reports.latest = ReportedFrame(packet.sender_info.rtp_timestamp, captured_ns)
+                age_ns = clock.now_ns() - captured_ns
                 packet.sender_info.ntp_timestamp = current_ntp_time() - ntp_duration(age_ns)
                 # The peer's round-trip reply quotes the report, so what aiortc remembers has to match it.
                 last_report = (packet.sender_info.ntp_timestamp >> 16) & 0xFFFFFFFF
@@ -58,6 +79,7 @@ def report_capture_times(sender: RTCRtpSender, capture_time_ns: CaptureTime, clo
 
     setattr(sender, "_next_encoded_frame", noted)  # noqa: B010 - methods are replaced on purpose
     setattr(sender, "_send_rtcp", send_corrected)  # noqa: B010
+    return reports
 
 
 def ntp_duration(duration_ns: int) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
+
+from aiortc import RTCIceServer
 
 from engine.clock import MediaClock
 from engine.description import Fields
@@ -31,6 +33,7 @@ REALTIME_VP9: Final = {
     "auto-alt-ref": "0",
     "row-mt": "1",
 }
+WHIP_CODECS: Final[Mapping[str, Literal["vp8", "h264"]]] = {"vp8": "vp8", "h264": "h264"}
 _MP4: Final = MediaOutput(
     kind="file",
     label="",
@@ -72,7 +75,8 @@ def open_sink(description: Mapping[str, object], clock: MediaClock, metrics: Per
     {"kind": "file", "path": "avatar.mp4", "alpha": false}      .mp4, .mkv, .mov, .webm; alpha: .mov, .webm
     {"kind": "rtmp", "url": "rtmp://server/app/key"}
     {"kind": "srt", "url": "srt://server:9000?streamid=..."}
-    {"kind": "whip", "url": "https://server/whip/room", "token": "..."}
+    {"kind": "whip", "url": "https://server/whip/room", "token": "...", "codec": "h264",
+     "ice_servers": [{"urls": "turn:server:3478", "username": "...", "credential": "..."}]}
     {"kind": "virtual_camera", "device": "/dev/video10", "width": 1280, "height": 720}
     {"kind": "virtual_microphone", "device": "part of its name"}
 
@@ -144,8 +148,26 @@ def _encoded(output: MediaOutput, fields: Fields) -> MediaOutput:
 
 def _whip(fields: Fields, clock: MediaClock, metrics: PerformanceMetrics) -> Sink:
     url, token = _url(fields, ("http", "https")), fields.text_or_none("token")
+    codec = fields.choice("codec", WHIP_CODECS, "h264")
+    ice_servers = [_ice_server(server) for server in fields.objects("ice_servers")]
     fields.check_all_read()
-    return WhipSink(url, token, clock, metrics)
+    return WhipSink(url, token, clock, metrics, codec=codec, ice_servers=ice_servers)
+
+
+def _ice_server(description: Mapping[str, object]) -> RTCIceServer:
+    """A STUN or TURN server as RTCPeerConnection takes it in a browser. Raises BadDescriptionError."""
+    fields = Fields("ICE server", description)
+    url, username, credential = (
+        fields.text("urls"),
+        fields.text_or_none("username"),
+        fields.text_or_none("credential"),
+    )
+    fields.check_all_read()
+    if url.partition(":")[0] not in ("stun", "turn", "turns"):
+        raise BadDescriptionError(
+            f"The address of an ICE server begins with stun:, turn: or turns:, got {url!r}."
+        )
+    return RTCIceServer(urls=url, username=username, credential=credential)
 
 
 def _virtual_camera(fields: Fields, clock: MediaClock, metrics: PerformanceMetrics) -> Sink:

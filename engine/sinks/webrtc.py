@@ -15,7 +15,7 @@ from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics, StageTimes
 from engine.rtc.negotiation import send_track
 from engine.rtc.sender import encode_apart
-from engine.rtc.sender_reports import report_capture_times
+from engine.rtc.sender_reports import CaptureReports, ReportedFrame, report_capture_times
 from engine.sinks.sink import AvatarFrame
 
 VIDEO_TIME_BASE = Fraction(1, 90_000)
@@ -149,10 +149,11 @@ class WebRtcSink:
         self._connection = connection
         self._video = AvatarVideoTrack(clock, metrics.stages) if "video" in kinds else None
         self._audio = AvatarAudioTrack(clock) if "audio" in kinds else None
+        self._video_reports = CaptureReports()
         if self._video is not None:
             sender = send_track(connection, self._video, encoding.codec)
             encode_apart(sender)
-            report_capture_times(sender, self._video.line.capture_time_ns, clock)
+            self._video_reports = report_capture_times(sender, self._video.line.capture_time_ns, clock)
         if self._audio is not None:
             sender = send_track(connection, self._audio)
             encode_apart(sender)
@@ -166,6 +167,11 @@ class WebRtcSink:
     def dropped(self) -> int:
         """Pictures that the encoder was not ready for."""
         return self._video.frames.dropped if self._video is not None else 0
+
+    @property
+    def reported_picture(self) -> ReportedFrame | None:
+        """The picture that the last sender report spoke of: what lets a viewer date all others."""
+        return self._video_reports.latest
 
     def show(self, frame: AvatarFrame) -> None:
         if self._video is not None and self._connection.connectionState == "connected":

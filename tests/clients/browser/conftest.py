@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import wave
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -24,16 +25,15 @@ CAMERA_FPS = 25
 STARTUP_TIMEOUT_S = 180.0
 
 
-@pytest.fixture(scope="module")
-def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A `gcavt serve` with the shipped model on a free port."""
+@contextmanager
+def serving(directory: Path, *options: str) -> Iterator[str]:
+    """A `gcavt serve` with the shipped model on a free port; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    directory = tmp_path_factory.mktemp("server")
     log_path = directory / "log.txt"
-    command = [sys.executable, "-m", "clients", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "clients", "serve", "--port", str(port), *options]
     with log_path.open("wb") as log:
         server = subprocess.Popen(
             [*command, "--presets", str(directory / "presets")], stdout=log, stderr=subprocess.STDOUT
@@ -49,6 +49,12 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 server.kill()
                 server.wait()
                 raise
+
+
+@pytest.fixture(scope="module")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("server")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import pytest
@@ -10,8 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from engine.control.presets import Presets
 from engine.control.websocket import serve
-from engine.performance import Performance
-from tests.engine.control.performances import Told
+from tests.engine.control.performances import Told, session
 
 Socket = aiohttp.ClientWebSocketResponse
 
@@ -27,7 +26,7 @@ async def socket(told: Told, tmp_path: Path) -> AsyncIterator[Socket]:
     presets.save("stage", {"pose": "clip"})
 
     async def control(request: web.Request) -> web.WebSocketResponse:
-        return await serve(request, cast(Performance, told), presets)
+        return await serve(request, session(told, "one"), presets)
 
     app = web.Application()
     app.router.add_get("/control", control)
