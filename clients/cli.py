@@ -49,6 +49,9 @@ COMMANDS = (
     ),
     Command("bench loss", "clients.bench.loss", "measure freezes and delays while packets are lost"),
     Command("bench lipsync", "clients.bench.lipsync", "measure how far lips and voice are apart in Chromium"),
+    Command(
+        "bench startup", "clients.bench.startup", "measure from the start of the server to the first picture"
+    ),
     Command("bench overload", "clients.bench.overload", "measure what a model that is too slow does"),
     Command("bench follow", "clients.bench.follow", "correlate the avatar's head and face with its driver's"),
     Command(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trt_build.flavours import ComputeCapability, Flavour
-from trt_build.inspection import HEADING, EngineReport, InspectionError, read_listing, tensor_profile
+from trt_build.inspection import HEADING, EngineReport, InspectionError, read_listing
 from trt_build.specs import EngineSpec
 
 
@@ -76,7 +76,7 @@ def _config(
     for tensor in spec.inputs:
         if tensor.name not in inputs:
             raise EngineBuildError(f"{spec.name}: the graph has no input {tensor.name}")
-        profile.set_shape(tensor.name, *tensor_profile(tensor))
+        profile.set_shape(tensor.name, *spec.profile(tensor))
     config.add_optimization_profile(profile)
     return config
 

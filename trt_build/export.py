@@ -202,7 +202,7 @@ class _ListArguments(nn.Module):
 def onnx_graph(module: nn.Module, spec: EngineSpec) -> onnx.ModelProto:
     """The module as an ONNX graph with full weights, its tensors named and its batch dynamic as in `spec`."""
     arguments = [torch.from_numpy(array) for array in sample_inputs(spec, _SAMPLE_BATCH).values()]
-    batch = torch.export.Dim(BATCH, min=1, max=1024)
+    batch = torch.export.Dim(BATCH, min=spec.batch.least, max=spec.batch.largest)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             _ListArguments(module).eval(),

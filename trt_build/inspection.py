@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from trt_build.specs import EngineSpec, TensorSpec
+from trt_build.specs import EngineSpec, Shape, TensorSpec
 
 HEADING: Final = "Layers:\n"
 _IO_HEADING: Final = "I/O Tensors:"
@@ -29,8 +29,6 @@ _SHAPE: Final = {key: re.compile(rf"{key}Shape: \[([-\d,]*)\]") for key in ("Min
 FLOAT: Final = "Float"
 HALF_TYPES: Final = {"fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
 """How the listing spells the type that must show up in an engine of a precision."""
-
-Shape = tuple[int, ...]
 
 
 class InspectionError(RuntimeError):
@@ -124,14 +122,5 @@ def _check_tensor(found: TensorReport, tensor: TensorSpec, spec: EngineSpec, *, 
         raise InspectionError(
             f"{name} is {found.type} {found.shape}, must be {FLOAT} {tensor.with_batch(-1)}"
         )
-    if is_input and found.profile != (profile := tensor_profile(tensor)):
+    if is_input and found.profile != (profile := spec.profile(tensor)):
         raise InspectionError(f"{name} has the profile {found.profile}, must have {profile}")
-
-
-MAX_BATCH: Final = 32
-FAVOURED_BATCH: Final = 1
-
-
-def tensor_profile(tensor: TensorSpec) -> tuple[Shape, Shape, Shape]:
-    """Least, favoured and largest shape that an engine takes: live pictures come one by one."""
-    return tensor.with_batch(1), tensor.with_batch(FAVOURED_BATCH), tensor.with_batch(MAX_BATCH)

@@ -1,7 +1,8 @@
 """Explicit quantisation: Q/DQ nodes around the products that gain from eight bits, scaled by real frames.
 
-Left in half precision: the first layer (three channels of picture), depthwise and thin convolutions, and the
-last products before an output or a sampling position, where an error of one part in 127 would be seen.
+Left in half precision: the first products (of picture, sound, landmarks or codes as they come in), depthwise
+and thin convolutions, and the last products before an output or a sampling position, where an error of one
+part in 127 would be seen.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ LARGEST: Final = {"int8": 127.0, "fp8": 448.0}
 QUANTILE: Final = 0.9999
 """Of the magnitudes of one frame: what lies beyond is clipped."""
 LEAST_CHANNELS: Final = 16
+_LIGHT: Final = frozenset(
+    {"Concat", "Split", "Slice", "Gather", "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Sub", "Mul", "Div"}
+)
 _TYPES: Final = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
 _LEAST_SCALE: Final = float(np.finfo(np.float16).tiny)  # scales are stored in half
 
@@ -51,12 +55,12 @@ def quantised_products(model: onnx.ModelProto, products: frozenset[str] = PRODUC
     """The nodes that are worth eight bits and bear them."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    last = last_products(graph)
+    kept = last_products(graph) | first_products(graph)
     return [
         node
         for node in graph.node
         if node.op_type in products
-        and node.output[0] not in last
+        and node.output[0] not in kept
         and node.input[1] in weights
         and node.input[0] not in weights
         and _is_wide(node, weights[node.input[1]])
@@ -70,6 +74,24 @@ def _is_wide(node: NodeProto, weight: TensorProto) -> bool:
     if node.op_type == "Gemm" and not (attributes.get("transB", 0) and not attributes.get("transA", 0)):
         return False
     return len(weight.dims) == 2 and min(weight.dims) >= LEAST_CHANNELS and node.op_type == "Gemm"
+
+
+def first_products(graph: onnx.GraphProto) -> set[str]:
+    """Outputs of the products that only light operators part from the network's vectors, such as codes.
+
+    Pictures and spectrograms do not count: their first product is a thin convolution anyway, and what is
+    brought in per identity is a picture of features that bears eight bits as those within do.
+    """
+    vectors = {value.name for value in graph.input if len(value.type.tensor_type.shape.dim) == 2}
+    found: set[str] = set()
+    for node in graph.node:
+        if not vectors.intersection(node.input):
+            continue
+        if node.op_type in PRODUCTS:
+            found.add(node.output[0])
+        elif node.op_type in _LIGHT:
+            vectors.update(node.output)
+    return found
 
 
 def last_products(graph: onnx.GraphProto) -> set[str]:

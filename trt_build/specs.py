@@ -12,6 +12,17 @@ BATCH: Final = "batch"
 """The one dynamic axis; every other dimension is fixed by the config."""
 
 Dimension = int | Literal["batch"]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRange:
+    """How many frames a network takes at once: graphs, engines and backends all keep to it."""
+
+    least: int = 1
+    favoured: int = 1
+    """What engines are tuned for: live pictures come one by one."""
+    largest: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,7 @@ class EngineSpec:
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    batch: BatchRange = BatchRange()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -41,6 +53,12 @@ class EngineSpec:
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(tensor.name for tensor in self.outputs)
+
+    def profile(self, tensor: TensorSpec) -> tuple[Shape, Shape, Shape]:
+        """Least, favoured and largest shape of one of the tensors."""
+        sizes = (self.batch.least, self.batch.favoured, self.batch.largest)
+        least, favoured, largest = (tensor.with_batch(size) for size in sizes)
+        return least, favoured, largest
 
 
 def _tensors(**shapes: tuple[int, ...]) -> tuple[TensorSpec, ...]:

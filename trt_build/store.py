@@ -24,7 +24,7 @@ from trt_build.specs import engine_specs
 DEFAULT_ROOT: Final = Path.home() / ".cache" / "gcavt" / "engines"
 FILE_NAME: Final = "engines.json"
 FORMAT: Final = "gcavt-engines-1"
-RECIPE: Final = 1
+RECIPE: Final = 2
 """Counted up when graphs are made for engines otherwise: older engines are then built again."""
 
 
@@ -45,7 +45,7 @@ class EngineKey:
     weights: Mapping[str, str]
     """SHA-256 of each network's ONNX file."""
     spec: str
-    """SHA-256 of all tensor names and shapes."""
+    """SHA-256 of all tensor names, shapes and batches."""
     recipe: int = RECIPE
 
     @classmethod

@@ -15,7 +15,7 @@ def input_arrays(
 ) -> dict[str, NDArray[np.float32]]:
     """The inputs that `spec` names, contiguous float32, all of one batch size; further ones are ignored.
 
-    Raises KeyError for a missing tensor and ValueError for a wrong shape.
+    Raises KeyError for a missing tensor and ValueError for a wrong shape or batch.
     """
     arrays: dict[str, NDArray[np.float32]] = {}
     batch: int | None = None
@@ -27,6 +27,10 @@ def input_arrays(
         if batch is None or array.shape != tensor.with_batch(batch):
             raise ValueError(f"{spec.name}.{tensor.name} must be {tensor.shape}, got {array.shape}")
         arrays[tensor.name] = array
+    if batch is not None and not spec.batch.least <= batch <= spec.batch.largest:
+        raise ValueError(
+            f"{spec.name} takes batches of {spec.batch.least} to {spec.batch.largest}, got {batch}"
+        )
     return arrays
 
 

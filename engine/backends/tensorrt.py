@@ -20,7 +20,6 @@ from engine.backends.cuda import DEVICE, Buffer, Graph, Stream, compute_capabili
 from engine.backends.networks import batch_size, input_arrays
 from engine.errors import BackendMissingError, BundleError, GpuError, GpuLostError, GpuMemoryError
 from trt_build.flavours import FLAVOURS, Flavour, FlavourMissingError, FlavourName, Precision
-from trt_build.inspection import MAX_BATCH
 from trt_build.manifest import FILE_NAME, Manifest
 from trt_build.specs import EngineSpec, engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
@@ -72,8 +71,6 @@ class TensorRtBackend:
         """As of Backend. Raises GpuMemoryError, and GpuLostError after which the backend must be closed."""
         spec = self._specs[network]
         arrays = input_arrays(spec, inputs)
-        if batch_size(arrays) > MAX_BATCH:
-            raise ValueError(f"{network} takes batches of up to {MAX_BATCH}, got {batch_size(arrays)}")
         try:
             DEVICE.open()  # which device is current is a matter of the thread
             return self._network(spec).run(arrays)

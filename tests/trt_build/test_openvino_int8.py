@@ -27,14 +27,14 @@ FRAMES = [sample_inputs(SPEC, 1, seed) for seed in range(2)]
 @pytest.fixture(scope="module")
 def packed():  # type: ignore[no-untyped-def]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_int8, "LEAST_GAIN", 0.0)  # whatever this processor gains
         patch.setattr(openvino_int8, "TIMED_RUNS", 2)
         return openvino_int8.packed_network(LITE / "content_encoder.onnx", SPEC, FRAMES)
 
 
 def test_a_packed_network_computes_in_eight_bits_near_the_original(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    model = read_packed(ov.Core(), packed.content)
-    assert packed.is_int8
+    model = read_packed(ov.Core(), packed.eight)
+    assert packed.gain > 0
+    assert packed.content(eight=False) == packed.full != packed.content(eight=True) == packed.eight
     assert any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
     code = ov.Core().compile_model(model, "CPU")(FRAMES[0])["content_code"]
     exact = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path).run("content_encoder", FRAMES[0])[
@@ -46,7 +46,7 @@ def test_a_packed_network_computes_in_eight_bits_near_the_original(packed, tmp_p
 def test_the_backend_runs_what_the_store_holds(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     key = EngineKey.of(MANIFEST, "openvino", "int8", FLAVOURS["openvino"].version(), ())
     store = EngineStore(tmp_path / "store")
-    contents = dict.fromkeys(key.weights, packed.content)
+    contents = dict.fromkeys(key.weights, packed.eight)
     store.publish(key, contents, {name: {"int8": 1} for name in contents}, {})
     backend = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path, precision="int8", store=store)
     assert backend.name == "openvino-int8"
@@ -64,7 +64,7 @@ def test_what_was_not_built_names_the_command_that_builds_it(tmp_path: Path) -> 
 def test_engines_of_another_version_are_not_run(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     key = EngineKey.of(MANIFEST, "openvino", "int8", FLAVOURS["openvino"].version(), ())
     older = replace(key, version="2020.1")
-    contents = dict.fromkeys(key.weights, packed.content)
+    contents = dict.fromkeys(key.weights, packed.eight)
     EngineStore(tmp_path).publish(older, contents, {name: {} for name in contents}, {})
     with pytest.raises(BundleError, match=r"were built by OpenVINO 2020\.1, this is 20"):
         OpenVinoBackend(LITE, precision="int8", store=EngineStore(tmp_path))

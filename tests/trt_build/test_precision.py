@@ -134,6 +134,17 @@ def test_the_last_products_are_left_alone_however_wide() -> None:
     assert [node.name for node in quantised_products(model)] == ["conv1"]
 
 
+def test_products_of_codes_and_landmarks_as_they_come_in_are_left_alone() -> None:
+    graph = folded_constants(_graph("generator"))
+    (joined,) = {node.output[0] for node in graph.graph.node if "expression_code" in node.input} & {
+        node.input[0] for node in graph.graph.node if node.op_type == "Gemm"
+    } or [""]
+    chosen = quantised_products(graph, frozenset({"Gemm"}))
+    codes = {value.name for value in graph.graph.input if value.name.endswith("_code")}
+    assert chosen
+    assert all(node.input[0] not in codes | {joined} for node in chosen)
+
+
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 def test_quantised_layers_read_eight_bits_and_stay_near(kind: Any) -> None:
     model, inputs = _wide_layers()

@@ -56,3 +56,11 @@ def test_only_the_batch_is_left_open() -> None:
 def test_specs_and_manifest_are_read_without_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import trt_build.specs, trt_build.manifest"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_profile_of_batches_holds_for_every_tensor() -> None:
+    spec = engine_specs(GcavtConfig.lite())["generator"]
+    for tensor in (*spec.inputs, *spec.outputs):
+        least, favoured, largest = spec.profile(tensor)
+        assert least == favoured == (1, *tensor.shape[1:])
+        assert largest == (32, *tensor.shape[1:])

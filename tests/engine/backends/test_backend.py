@@ -68,6 +68,12 @@ def test_a_wrong_shape_is_named(backend: Backend) -> None:
         backend.run("pose_encoder", {"pose_image": np.zeros((1, 3, 8, 8), np.float32)})
 
 
+def test_a_batch_beyond_the_profile_is_refused_by_every_backend(backend: Backend) -> None:
+    inputs = sample_inputs(SPECS["audio_encoder"], batch=33)
+    with pytest.raises(ValueError, match="audio_encoder takes batches of 1 to 32, got 33"):
+        backend.run("audio_encoder", inputs)
+
+
 def test_an_unknown_network_is_a_key_error(backend: Backend) -> None:
     with pytest.raises(KeyError):
         backend.run("oracle", {})
