@@ -134,15 +134,24 @@ def test_the_last_products_are_left_alone_however_wide() -> None:
     assert [node.name for node in quantised_products(model)] == ["conv1"]
 
 
-def test_products_of_codes_and_landmarks_as_they_come_in_are_left_alone() -> None:
-    graph = folded_constants(_graph("generator"))
-    (joined,) = {node.output[0] for node in graph.graph.node if "expression_code" in node.input} & {
-        node.input[0] for node in graph.graph.node if node.op_type == "Gemm"
-    } or [""]
-    chosen = quantised_products(graph, frozenset({"Gemm"}))
-    codes = {value.name for value in graph.graph.input if value.name.endswith("_code")}
-    assert chosen
-    assert all(node.input[0] not in codes | {joined} for node in chosen)
+def test_products_of_codes_as_they_come_in_are_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    sides = {"first": (32, 32), "second": (16, 32), "third": (16, 16)}
+    weights = [
+        numpy_helper.from_array(rng.random(shape, np.float32), f"{name}_w") for name, shape in sides.items()
+    ]
+    nodes = [helper.make_node("Concat", ["pose_code", "content_code"], ["codes"], axis=1)]
+    source = "codes"
+    for name in sides:
+        target = "result" if name == "third" else name
+        nodes.append(helper.make_node("Gemm", [source, f"{name}_w"], [target], name=name, transB=1))
+        source = target
+    codes = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 16]) for n in ("pose_code", "content_code")
+    ]
+    result = helper.make_tensor_value_info("result", TensorProto.FLOAT, [1, 16])
+    graph = helper.make_graph(nodes, "codes", codes, [result], weights)
+    assert [node.name for node in quantised_products(helper.make_model(graph))] == ["second"]
 
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
