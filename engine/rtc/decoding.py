@@ -13,6 +13,7 @@ import av
 import numpy as np
 from aiortc.codecs import get_decoder
 from aiortc.codecs.base import Decoder
+from aiortc.codecs.vpx import Vp8Decoder
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
@@ -32,6 +33,22 @@ class Undecoded:
     """None: lost."""
     ticks: int
     """Media time in units of the RTP clock since the track's first timestamp."""
+
+
+class QuickVp8Decoder(Vp8Decoder):
+    """FFmpeg's own VP8 decoder: it takes three quarters of libvpx's time, and gives the same pictures.
+
+    They are the decoder's own reference pictures too: read them, but never write into them.
+    """
+
+    def __init__(self) -> None:
+        self.codec = av.CodecContext.create("vp8", "r")
+        self.codec.thread_count = 1  # several would work on several frames, and so give each of them late
+
+
+def open_decoder(codec: RTCRtpCodecParameters) -> Decoder:
+    """Raises ValueError for a codec that aiortc does not know."""
+    return QuickVp8Decoder() if codec.mimeType.lower() == "video/vp8" else get_decoder(codec)
 
 
 Deliver = Callable[[av.VideoFrame | av.AudioFrame], None]
@@ -79,7 +96,7 @@ class DecoderFeed(queue.Queue[Any]):
     def _decoded(self, task: Undecoded) -> list[Any]:
         if self._codec is None or task.codec.name != self._codec.name:
             self._codec = task.codec
-            self._decoder = get_decoder(task.codec)
+            self._decoder = open_decoder(task.codec)
             self._concealer = self._last = None
         if task.data is None:
             return self._made_up(task.ticks)

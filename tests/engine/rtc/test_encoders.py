@@ -148,3 +148,10 @@ def test_installing_makes_every_sender_use_the_configured_encoders(
     assert isinstance(vp8, LiveVp8Encoder) and isinstance(h264, LiveH264Encoder)
     assert (vp8.target_bitrate, h264.target_bitrate) == (600_000, 600_000)
     assert isinstance(restored_hook(CODECS["opus"]), OpusEncoder)
+
+
+def test_vp8_is_of_profile_1_which_suits_smooth_pictures_and_is_quick() -> None:
+    encoder = encoder_of("VP8")
+    for picture in pictures(3):
+        data = decoded("VP8", encoder.encode(picture)[0])
+        assert data[0] >> 1 & 0b111 == 1  # RFC 6386, 9.1
