@@ -25,6 +25,8 @@ from engine.rtc.playout import PlayoutBuffer
 from engine.rtc.rtp_time import RtpTimeline
 
 VIDEO_GIVE_UP_MS = 150.0
+KEY_FRAME_ROUND_TRIPS = 2.6
+"""Between two requests: a key frame is large, and is sent after the picture that is being encoded."""
 MAX_UNDECODED_FRAMES = 12
 """A decoder this far behind (half a second) goes on from the next key frame."""
 MAX_UNREAD_FRAMES = {"video": 1, "audio": 50}
@@ -121,9 +123,11 @@ class _VideoSeat(_Seat):
 
     def _take(self, packet: Any, codec: RTCRtpCodecParameters) -> None:
         self._ssrc = packet.ssrc
-        self._nack.add(packet.sequence_number)
+        self._nack.add(packet.sequence_number, ends_frame=bool(packet.marker))
         self._assembler.give_up_ms = self._nack.give_up_ms
-        self._key_frames.repeat_ms = max(MIN_REPEAT_MS, 2 * self._nack.retry_ms)
+        self._key_frames.repeat_ms = max(
+            MIN_REPEAT_MS, KEY_FRAME_ROUND_TRIPS * (self._nack.round_trip_ms or 0.0)
+        )
         assembled = self._assembler.add(packet)
         self._pass_on(assembled.frames, assembled.is_torn)
 

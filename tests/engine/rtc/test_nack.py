@@ -1,22 +1,43 @@
 import pytest
 
-from engine.rtc.nack import MAX_GIVE_UP_MS, MAX_MISSING, NackSchedule
+from engine.rtc.nack import MAX_GIVE_UP_MS, MAX_MISSING, MIN_RETRY_MS, NackSchedule
 from tests.engine.rtc.scripted import Clock
 
 
-def schedule(clock: Clock) -> NackSchedule:
-    return NackSchedule(give_up_ms=150, now_ms=clock)
+class Schedule:
+    """One whose packets are frames of their own, if nothing else is said."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.nack = NackSchedule(give_up_ms=150, now_ms=clock)
+        self._clock = clock
+
+    def add(self, sequence_number: int, *, ends_frame: bool = True) -> None:
+        self.nack.add(sequence_number, ends_frame=ends_frame)
+
+    def requests(self, until_ms: float) -> list[tuple[float, list[int]]]:
+        """(when, what) of all that is asked for until then, each as soon as it is due."""
+        asked = []
+        while (due_ms := self.nack.due_at_ms) is not None and due_ms <= until_ms:
+            self._clock.now = max(self._clock.now, due_ms)
+            if wanted := self.nack.take_due():
+                asked.append((self._clock.now, wanted))
+        self._clock.now = max(self._clock.now, until_ms)
+        return asked
+
+
+def schedule(clock: Clock) -> Schedule:
+    return Schedule(clock)
 
 
 def test_a_new_gap_is_asked_for_at_once() -> None:
     clock = Clock()
     nack = schedule(clock)
     nack.add(5)
-    assert nack.due_at_ms is None
+    assert nack.nack.due_at_ms is None
     nack.add(8)
-    assert nack.due_at_ms == clock.now
-    assert nack.take_due() == [6, 7]
-    assert nack.take_due() == []
+    assert nack.nack.due_at_ms == clock.now
+    assert nack.nack.take_due() == [6, 7]
+    assert nack.nack.take_due() == []
 
 
 def test_what_does_not_come_is_asked_for_again_until_it_is_given_up() -> None:
@@ -24,11 +45,7 @@ def test_what_does_not_come_is_asked_for_again_until_it_is_given_up() -> None:
     nack = schedule(clock)
     nack.add(0)
     nack.add(2)
-    asked: list[float] = []
-    while (due_ms := nack.due_at_ms) is not None and len(asked) < 100:
-        clock.now = max(clock.now, due_ms)
-        asked += [clock.now] * bool(nack.take_due())
-    assert asked == [15.0 * i for i in range(11)]  # 0, 15, ..., 150
+    assert [now_ms for now_ms, _ in nack.requests(1_000)] == [15.0 * i for i in range(11)]  # until 150
 
 
 def test_a_packet_that_came_after_all_is_not_asked_for_again() -> None:
@@ -38,18 +55,18 @@ def test_a_packet_that_came_after_all_is_not_asked_for_again() -> None:
         nack.add(sequence)
     clock.now += 100
     nack.add(3)
-    assert nack.due_at_ms is None
-    assert nack.take_due() == []
+    assert nack.nack.due_at_ms is None
+    assert nack.nack.take_due() == []
 
 
 def test_gaps_are_seen_across_the_wrap_and_mended_there() -> None:
     nack = schedule(Clock())
     nack.add(65534)
     nack.add(1)
-    assert nack.take_due() == [65535, 0]
+    assert nack.nack.take_due() == [65535, 0]
     nack.add(0)
     nack.add(65535)
-    assert nack.due_at_ms is None
+    assert nack.nack.due_at_ms is None
 
 
 def test_numbers_go_on_wrapping() -> None:
@@ -57,14 +74,14 @@ def test_numbers_go_on_wrapping() -> None:
     for sequence in range(65536):
         nack.add(sequence % 65536)
     nack.add(2)
-    assert nack.take_due() == [0, 1]
+    assert nack.nack.take_due() == [0, 1]
 
 
 def test_a_huge_gap_asks_for_a_bounded_number() -> None:
     nack = schedule(Clock())
     nack.add(0)
     nack.add(20000)
-    assert len(nack.take_due()) <= MAX_MISSING
+    assert len(nack.nack.take_due()) <= MAX_MISSING
 
 
 def test_a_long_way_is_learned_and_given_more_time() -> None:
@@ -73,21 +90,86 @@ def test_a_long_way_is_learned_and_given_more_time() -> None:
     for index in range(40):
         nack.add(3 * index)
         nack.add(3 * index + 2)
-        nack.take_due()
+        nack.nack.take_due()
         clock.now += 110
         nack.add(3 * index + 1)
-    assert nack.retry_ms == pytest.approx(1.3 * 110, rel=0.01)
-    assert 150 < nack.give_up_ms <= MAX_GIVE_UP_MS
+    assert nack.nack.round_trip_ms == pytest.approx(110, rel=0.01)
+    assert 150 < nack.nack.give_up_ms <= MAX_GIVE_UP_MS
 
 
-def test_an_answer_to_the_second_request_says_nothing_of_the_way() -> None:
+def test_over_a_long_way_the_second_request_comes_before_the_first_can_be_answered() -> None:
     clock = Clock(0)
     nack = schedule(clock)
     nack.add(0)
     nack.add(2)
-    nack.take_due()
-    clock.now = 20
-    assert nack.take_due() == [1]
-    clock.now = 21
+    nack.nack.take_due()
+    clock.now = 100
     nack.add(1)
-    assert nack.retry_ms == 15
+    nack.add(4)
+    assert [now_ms for now_ms, _ in nack.requests(230)] == [100, 115, 165, 215]
+
+
+def test_over_a_short_way_requests_are_not_repeated_faster_than_every_few_milliseconds() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    nack.add(0)
+    nack.add(2)
+    nack.nack.take_due()
+    clock.now = 1
+    nack.add(1)
+    assert nack.nack.retry_ms == MIN_RETRY_MS
+
+
+def test_the_round_trip_is_counted_from_the_first_request() -> None:
+    """Else no way longer than the time between requests could ever be learned."""
+    clock = Clock(0)
+    nack = schedule(clock)
+    nack.add(0)
+    nack.add(2)
+    assert len(nack.requests(59)) == 4
+    clock.now = 60
+    nack.add(1)
+    assert nack.nack.round_trip_ms == 60
+
+
+def test_the_lost_end_of_a_frame_is_asked_for_before_the_next_frame_comes() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    nack.add(0, ends_frame=False)
+    clock.now = 1
+    nack.add(1, ends_frame=False)
+    first, second = nack.requests(25)
+    assert (first, second) == ((7.0, [2]), (22.0, [2]))
+    clock.now = 26
+    nack.add(2)
+    assert nack.requests(1_000) == []
+    assert nack.nack.round_trip_ms is None  # it might have come anyway
+
+
+def test_each_packet_of_a_lost_end_is_asked_for_in_turn() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    nack.add(0, ends_frame=False)
+    assert nack.requests(8) == [(6.0, [1])]
+    nack.add(1, ends_frame=False)
+    assert nack.requests(15) == [(14.0, [2])]
+
+
+def test_a_sender_that_takes_its_time_within_a_frame_is_given_it() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    asked = 0
+    for sequence in range(100):
+        nack.add(sequence, ends_frame=False)
+        asked += len(nack.requests(clock.now + 5.9)) if sequence < 50 else len(nack.requests(clock.now + 20))
+    assert asked == 0
+
+
+def test_a_sender_that_stops_within_a_frame_is_not_asked_for_ever() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    nack.add(0, ends_frame=False)
+    asked = nack.requests(60_000)
+    assert {tuple(wanted) for _, wanted in asked} == {(1,)}
+    assert len(asked) <= 11
+    assert nack.nack.due_at_ms is None
