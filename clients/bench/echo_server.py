@@ -171,6 +171,8 @@ class Relayed(MediaStreamTrack):
         if self._reader is None:
             return await self._next()
         due_s, frame = await self._ripening.get()
+        if frame is None:
+            raise MediaStreamError
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         return frame
 
@@ -186,9 +188,12 @@ class Relayed(MediaStreamTrack):
         return frame
 
     async def _read_ahead(self) -> None:
-        while True:
-            frame = await self._next()
-            self._ripening.put_nowait((time.monotonic() + self._model.latency_ms / 1000, frame))
+        try:
+            while True:
+                frame = await self._next()
+                self._ripening.put_nowait((time.monotonic() + self._model.latency_ms / 1000, frame))
+        except MediaStreamError:
+            self._ripening.put_nowait((0.0, None))
 
 
 class StockEcho:
