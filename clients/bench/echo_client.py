@@ -26,6 +26,7 @@ from clients.bench.marks import MarkedPictures, MarkedSound
 from engine.clock import MediaClock
 from engine.config import RtcConfig, VideoEncodingConfig
 from engine.rtc import settings
+from engine.rtc.frame_ends import repeat_frame_ends
 from engine.rtc.negotiation import new_connection, send_track
 from engine.rtc.receiver import make_low_latency
 from engine.rtc.sender import encode_apart
@@ -43,7 +44,10 @@ class OurPeer:
         return new_connection(())
 
     def send(self, connection: RTCPeerConnection, track: MediaStreamTrack) -> None:
-        encode_apart(send_track(connection, track, self._codec if track.kind == "video" else ""))
+        sender = send_track(connection, track, self._codec if track.kind == "video" else "")
+        encode_apart(sender)
+        if track.kind == "video":
+            repeat_frame_ends(sender)
 
     def prepare(self, connection: RTCPeerConnection, track: MediaStreamTrack) -> None:
         """Called for a track that is about to be received."""
