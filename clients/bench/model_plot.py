@@ -47,6 +47,7 @@ def _lines(axes: Axes, rows: Rows, over: str) -> None:
     for key, points in series.items():
         points.sort()
         axes.plot(*zip(*points, strict=True), marker="o", label=" ".join(key))
+    axes.set_xticks(sorted({row[over] for row in rows}))
     axes.set_xlabel(over)
     axes.set_ylabel("heard pictures per second")
     axes.legend()
