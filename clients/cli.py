@@ -52,6 +52,9 @@ COMMANDS = (
     Command(
         "bench startup", "clients.bench.startup", "measure from the start of the server to the first picture"
     ),
+    Command(
+        "bench voice", "clients.bench.voice", "measure how the lips follow a voice, and how soon they close"
+    ),
     Command("bench overload", "clients.bench.overload", "measure what a model that is too slow does"),
     Command("bench follow", "clients.bench.follow", "correlate the avatar's head and face with its driver's"),
     Command(

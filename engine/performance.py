@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from engine.arrival_forecast import ArrivalForecast
 from engine.calibration import Subject
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.codes import SOCKETS
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 MAX_SOUND_DELAY_NS = 500 * NS_PER_MS
 MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
+FOLLOWERS_GRACE_NS = 8 * NS_PER_MS
+"""How long a tick waits for the picture of a second camera that is about to come."""
 MAX_TOLD_AGES = 250
 MAX_AGE_MS = 10_000
 
@@ -85,6 +88,7 @@ class Performance:
         self._sources: dict[str, Source] = {}
         self._connections: dict[str, int] = {}
         self._connected = 0
+        self._forecasts: dict[str, ArrivalForecast] = {}
         self._sinks: list[Sink] = []
         self._voice: BoundedQueue[tuple[AudioChunk, int]] = BoundedQueue(MAX_WAITING_CHUNKS)
         self._sound: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
@@ -200,6 +204,7 @@ class Performance:
         """Close a source; no error if there is none. What it fed stays routed, should it come again."""
         source = self._sources.pop(name, None)
         self._connections.pop(name, None)
+        self._forecasts.pop(name, None)
         if source is not None:
             await source.close()
 
@@ -286,6 +291,7 @@ class Performance:
                 ticker.missed = 0
                 continue
             await self._await_late_picture(tick_ns)
+            await self._await_followers()
             cue = self._cue(tick_ns)
             reading = await self._encoder.run(partial(self._reader.read, cue=cue))
             if cue.bay.leading != leading:
@@ -320,6 +326,25 @@ class Performance:
             async with asyncio.timeout(max(0, deadline_ns - self._clock.now_ns()) / NS_PER_S):
                 await source.pictures.wait()
 
+    async def _await_followers(self) -> None:
+        """Give the cameras that do not set the pace the few milliseconds that they are late now and then.
+
+        A picture that comes just after its tick would be held back to the next, and there be dropped for
+        the one after it.
+        """
+        now_ns = self._clock.now_ns()
+        late = [
+            source.pictures.wait()
+            for name, source in self._routed_sources().items()
+            if not source.pictures.has_item
+            and name != self.bay.leading.source
+            and name in self._forecasts
+            and self._forecasts[name].is_due(now_ns, FOLLOWERS_GRACE_NS)
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOWERS_GRACE_NS / NS_PER_S):
+                await asyncio.gather(*late)
+
     def _routed_sources(self) -> dict[str, Source]:
         return {name: source for name, source in self._sources.items() if self.bay.sockets_fed_by(name)}
 
@@ -328,6 +353,7 @@ class Performance:
         for name, source in self._routed_sources().items():
             if (arrival := source.pictures.take()) is not None:
                 pictures[name] = arrival
+                self._forecasts.setdefault(name, ArrivalForecast()).note(arrival.arrival_ns)
         return Cue(tick_ns, self.bay, pictures, self._voice.take_all(), dict(self._connections))
 
     def _deliver(self, frame: AvatarFrame) -> None:

@@ -5,6 +5,9 @@ import { ServerError, succeeded } from "./session.js";
 
 const GATHERING_TIMEOUT_MS = 2000;
 const SETUP_TIMEOUT_MS = 15000; // a connection that is not up by then never will be
+const OTHER_NETWORK_GRACE_MS = 1500; // ICE takes five times as long to see that the old path is dead
+const LISTEN_MS = 1000;
+const SILENCE_MS = 4000; // the other side reports every second; ICE gives up on it after ten
 const DISCONNECTED_GRACE_MS = 3000; // a Wi-Fi hiccup mends itself within this
 
 export class Link {
@@ -16,6 +19,7 @@ export class Link {
   #resource = null;
   #deadline = 0;
   #again = new Retry(() => this.open());
+  #closing = new AbortController();
 
   /**
    * `prepare(connection)` adds tracks or transceivers. `onState(state, error)` hears "connecting", "live",
@@ -26,6 +30,9 @@ export class Link {
     this.#url = url;
     this.#prepare = prepare;
     this.#onState = onState;
+    const { signal } = this.#closing;
+    addEventListener("online", () => this.#networkChanged(), { signal });
+    navigator.connection?.addEventListener("change", () => this.#networkChanged(), { signal });
   }
 
   /** The RTCPeerConnection in use, or null. */
@@ -56,6 +63,7 @@ export class Link {
   }
 
   close() {
+    this.#closing.abort();
     clearTimeout(this.#deadline);
     this.#again.cancel();
     const connection = this.#connection;
@@ -94,6 +102,7 @@ export class Link {
         clearTimeout(this.#deadline);
         this.#again.reset();
         this.#onState("live");
+        this.#listen(connection);
         break;
       case "disconnected":
         this.#retryUnlessConnected(connection, DISCONNECTED_GRACE_MS);
@@ -102,6 +111,27 @@ export class Link {
         this.#retry(connection);
         break;
     }
+  }
+
+  /** Connects anew when the other side has not been heard for long. */
+  async #listen(connection) {
+    let heard_ms = performance.now();
+    for (let before = 0; connection === this.#connection; ) {
+      const bytes = await bytesReceived(connection);
+      if (bytes !== before) heard_ms = performance.now();
+      if (performance.now() - heard_ms > SILENCE_MS) return this.#retry(connection);
+      before = bytes;
+      await new Promise((resolve) => setTimeout(resolve, LISTEN_MS));
+    }
+  }
+
+  /** The device may have another address now. If nothing comes over the old one any more, connect anew. */
+  async #networkChanged() {
+    const connection = this.#connection;
+    if (connection?.connectionState !== "connected" && connection?.connectionState !== "disconnected") return;
+    const before = await bytesReceived(connection);
+    await new Promise((resolve) => setTimeout(resolve, OTHER_NETWORK_GRACE_MS));
+    if (connection === this.#connection && (await bytesReceived(connection)) === before) this.#retry(connection);
   }
 
   #retryUnlessConnected(connection, delayMs) {
@@ -128,6 +158,11 @@ export class Link {
     });
     this.#resource = null;
   }
+}
+
+async function bytesReceived(connection) {
+  const transports = [...(await connection.getStats()).values()].filter(({ type }) => type === "transport");
+  return transports.reduce((sum, transport) => sum + transport.bytesReceived, 0);
 }
 
 /** Resolves when all candidates are in the local description, or when waiting longer is no use. */

@@ -148,6 +148,8 @@ def _encoded(output: MediaOutput, fields: Fields) -> MediaOutput:
 
 def _whip(fields: Fields, clock: MediaClock, metrics: PerformanceMetrics) -> Sink:
     url, token = _url(fields, ("http", "https")), fields.text_or_none("token")
+    if urlsplit(url).username is not None:
+        raise BadDescriptionError("The address of a WHIP server carries no name or password: give its token.")
     codec = fields.choice("codec", WHIP_CODECS, "h264")
     ice_servers = [_ice_server(server) for server in fields.objects("ice_servers")]
     fields.check_all_read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from typing import Final, Literal
 from urllib.parse import urljoin
@@ -161,4 +162,6 @@ async def _accept(connection: RTCPeerConnection, answer_sdp: str) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
     return "it did not answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.clock import NS_PER_MS, MediaClock
+from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.codes import SOCKETS, Code, Socket
 from engine.config import BUILT_IN_CLIP, EngineConfig, PerformanceConfig
 from engine.errors import EngineError, UnknownSourceError
@@ -41,8 +41,15 @@ class Footage:
     kind = "scripted"
 
     def __init__(
-        self, clock: MediaClock, on_sound: HearSound, *, start: int = 0, carries: str = "av"
+        self,
+        clock: MediaClock,
+        on_sound: HearSound,
+        *,
+        start: int = 0,
+        carries: str = "av",
+        jitter_ms: float = 0,
     ) -> None:
+        """jitter_ms: pictures come up to so much sooner or later than evenly."""
         self.pictures: LatestFrame[Arrival] = LatestFrame()
         self.is_seen = True
         self.is_closed = False
@@ -50,6 +57,7 @@ class Footage:
         self._on_sound = on_sound
         self._index = start
         self._carries = carries
+        self._jitter_ms = jitter_ms
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -70,8 +78,11 @@ class Footage:
 
     async def _film(self) -> None:
         frames = clip_frames()
+        rng = np.random.default_rng(1)
+        due_ns = self._clock.now_ns()
         while True:
-            await asyncio.sleep(1 / FPS)
+            due_ns += NS_PER_S // FPS
+            await self._clock.sleep_until(due_ns + round(rng.uniform(-1, 1) * self._jitter_ms * NS_PER_MS))
             self._index += 1
             if self.is_seen:
                 now_ns = self._clock.now_ns()
@@ -337,6 +348,22 @@ def test_pictures_soon_wait_a_few_milliseconds_for_their_tick(tiny_model: LiveMo
         waits_ms = stage.performance.metrics.stages.values_ms("decode_wait")
         assert max(waits_ms[-10:]) <= 3
         assert stage.performance.metrics.dropped == {"late": 0, "camera": 0}
+
+    play(tiny_model, script, is_blind=True)
+
+
+def test_a_second_camera_in_about_the_same_phase_loses_no_picture(tiny_model: LiveModel) -> None:
+    """The voice sets the pace or another camera does; this one comes a little before its tick or after."""
+
+    async def script(stage: Stage) -> None:
+        await stage.connect("camera")
+        second = await stage.connect("guest", jitter_ms=3)
+        await stage.performance.patch({"pose": "guest", "mouth": "camera"})
+        await asyncio.sleep(2)
+        second_dropped = second.pictures.dropped
+        await asyncio.sleep(5)
+        assert second.pictures.dropped == second_dropped
+        assert stage.performance.metrics.dropped["late"] == 0
 
     play(tiny_model, script, is_blind=True)
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 from playwright.sync_api import Browser
 
+from engine.clock import MediaClock
+from engine.config import EngineConfig
+from engine.http.app import Server
+from engine.model_worker import LiveModel
+from tests.bundles import TinyBundles
 from tests.clients.browser.viewers import NEEDS_CHROMIUM, WAIT_MS, Viewer, asked, opened, wait_until
 
 pytestmark = NEEDS_CHROMIUM
@@ -91,6 +98,73 @@ def test_cut_connection_is_mended_in_the_same_session(browser: Browser, base_url
         viewer.wait_for_state(sockets={"pose": "idle", "expression": "idle", "mouth": "idle"})
         assert len(viewer.sessions) == 1
         assert viewer.page.locator("#banner").is_hidden()
+
+
+class NearServer:
+    """A server with a tiny model in a thread of this process, whose viewers' sockets can be taken away."""
+
+    def __init__(self, model: LiveModel) -> None:
+        self._server = Server(EngineConfig(max_sessions=1), model, MediaClock())
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._runner = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(WAIT_MS / 1000)
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _start(self) -> web.AppRunner:
+        runner = web.AppRunner(self._server.app())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    def break_paths(self) -> None:
+        """No packet goes from or to the present viewers any more, and nobody is told."""
+        self._loop.call_soon_threadsafe(self._break_paths)
+
+    def _break_paths(self) -> None:
+        for session in self._server.sessions:
+            for peer in session.peers.values():
+                for transport in peer.connection._RTCPeerConnection__iceTransports:  # type: ignore[attr-defined]
+                    for protocol in transport._connection._protocols:
+                        protocol.transport.sendto = lambda data, address: None
+                        protocol.datagram_received = lambda data, address: None
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(WAIT_MS / 1000)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def near_server(tiny_bundles: TinyBundles) -> Iterator[NearServer]:
+    model = LiveModel.open(EngineConfig(model=str(tiny_bundles.path("edit_repose")), threads=1))
+    server = NearServer(model)
+    yield server
+    server.close()
+    model.close()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_dead_path_is_replaced_by_another_within_the_session(
+    browser: Browser, near_server: NearServer, is_told: bool
+) -> None:
+    """A phone that goes from Wi-Fi to mobile: HTTP works again at once, the old UDP path never does."""
+    with opened(browser, near_server.url) as viewer:
+        viewer.wait_for_avatar()
+        page = viewer.page
+        near_server.break_paths()
+        if is_told:
+            page.evaluate("dispatchEvent(new Event('online'))")
+        viewer.wait_for_connection("reconnecting")
+        viewer.wait_for_connection("live")
+        shown = page.evaluate("document.getElementById('avatar').getVideoPlaybackQuality().totalVideoFrames")
+        page.wait_for_function(
+            "n => document.getElementById('avatar').getVideoPlaybackQuality().totalVideoFrames > n + 5",
+            arg=shown,
+            timeout=WAIT_MS,
+        )
+        assert len(viewer.sessions) == 1
 
 
 def test_lost_session_is_replaced_by_one_with_the_same_settings(viewer: Viewer) -> None:

@@ -89,3 +89,15 @@ async def test_osc_is_listened_for_where_the_server_was_told_to(
 ) -> None:
     client = await open_client(replace(config, osc_port=0))
     assert (await client.get("/healthz")).status == 200
+
+
+async def test_a_viewer_tells_how_old_pictures_were_and_metrics_say_so(client: Client, session: str) -> None:
+    token = client.session.headers["Authorization"].removeprefix("Bearer ")
+    async with client.ws_connect(f"{session}/control?token={token}") as socket:
+        for number, ages in enumerate(([80.0, 90, 100], [-1], ["old"], 5)):
+            await socket.send_json({"seen_ms": ages, "id": number})
+            while (answer := await socket.receive_json(timeout=60)).get("id") != number:
+                pass
+            assert ("error" in answer) == (number > 0)
+    text = await (await client.get("/metrics")).text()
+    assert 'gcavt_stage_ms{stage="glass_to_glass",quantile="0.50"} 90' in text

@@ -102,6 +102,31 @@ async def test_a_recording_ends_complete_when_its_sink_is_closed(local: Client, 
     assert recording.read()[0]
 
 
+async def test_what_is_wrong_with_a_sink_is_told_without_its_secrets(
+    local: Client, unused_tcp_port: int
+) -> None:
+    session = await log_in(local)
+    url = f"http://127.0.0.1:{unused_tcp_port}/whip/secret-key?token=secret"
+    opened = await local.post(f"{session}/sinks", json={"kind": "whip", "url": url, "token": "secret"})
+    sink_id = (await opened.json())["id"]
+    deadline_s = asyncio.get_running_loop().time() + PATIENCE_S
+    while "problem" not in (told := (await state(local, session))["sinks"][sink_id]):
+        assert asyncio.get_running_loop().time() < deadline_s
+        await asyncio.sleep(0.05)
+    assert (told["kind"], told["label"]) == ("whip", "127.0.0.1")
+    assert "cannot be sent" in told["problem"] and "token=" not in told["problem"]
+    await local.delete(f"{session}/sinks/{sink_id}")
+    assert (await state(local, session))["sinks"] == {}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_a_new_session_says_whether_the_servers_machine_may_be_used(
+    open_client: OpenClient, allowed: bool
+) -> None:
+    client = await open_client(EngineConfig(allow_local_sources=allowed))
+    assert (await (await client.post("/sessions")).json())["local_sources"] is allowed
+
+
 async def test_speech_is_heard_and_stops_when_it_is_told_to(client: Client, session: str) -> None:
     await client.put(f"{session}/sources/voice", json={"kind": "tts", "sample_rate": 16_000})
     second = (8000 * np.sin(np.arange(16_000) / 10)).astype("<i2").tobytes()

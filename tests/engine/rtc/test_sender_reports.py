@@ -6,7 +6,7 @@ from aiortc.clock import current_ntp_time
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket
 
-from engine.rtc.sender_reports import ntp_duration, report_capture_times
+from engine.rtc.sender_reports import ReportedFrame, ntp_duration, report_capture_times
 from tests.engine.rtc.scripted import MS, Clock
 
 NTP_SECOND = 1 << 32
@@ -89,3 +89,15 @@ async def test_a_report_before_the_first_packet_stays_at_zero_and_can_be_packed(
 
 def test_a_duration_becomes_ntp_units() -> None:
     assert ntp_duration(1_500_000_000) == 3 << 31
+
+
+async def test_the_frame_that_a_report_spoke_of_is_known_afterwards() -> None:
+    sender: Any = RecordingSender()
+    clock: Any = Clock(1330)
+    reports = report_capture_times(sender, lambda elapsed: 1000 * MS + elapsed, clock)
+    assert reports.latest is None
+    for tick in (777, 777 + 3600):
+        sender.next = Encoded(tick)
+        await sender._next_encoded_frame(VP8)
+    await sender._send_rtcp([report(100 * NTP_SECOND)])
+    assert reports.latest == ReportedFrame(rtp_time=1, capture_time_ns=1040 * MS)

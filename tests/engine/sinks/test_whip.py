@@ -12,9 +12,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from engine.clock import MediaClock
+from engine.errors import BadDescriptionError
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics
 from engine.rtc.negotiation import answer, new_connection
+from engine.sinks.open import open_sink
 from engine.sinks.whip import WhipSink
 from engine.sources.remote import RemoteSource
 from tests.engine.media_on_the_fly import avatar_frame, eventually, tone
@@ -151,4 +153,39 @@ async def test_a_server_that_is_not_there_is_reported(unused_tcp_port: int) -> N
     sink.show(avatar_frame(0))
     await eventually(lambda: sink.problem is not None)
     await sink.close()
-    assert sink.problem is not None and "Connect call failed" in sink.problem
+    assert sink.problem is not None and "refused" in sink.problem
+
+
+async def test_a_description_chooses_codec_and_ice_servers(media_server: MediaServer) -> None:
+    description = {
+        "kind": "whip",
+        "url": media_server.url(),
+        "token": TOKEN,
+        "codec": "vp8",
+        "ice_servers": [{"urls": "stun:127.0.0.1:9"}],
+    }
+    clock = MediaClock()
+    sink = open_sink(description, clock, PerformanceMetrics.started(clock))
+    await eventually(lambda: bool(media_server.offers))
+    await sink.close()
+    video = media_server.offers[0].split("m=video")[1]
+    assert video.index("VP8") < video.index("H264")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("url", "http://me:key@127.0.0.1/whip", "carries no name or password"),
+        ("codec", "av1", "codec must be one of vp8, h264"),
+        ("ice_servers", "stun:host", "ice_servers must be a list of objects"),
+        ("ice_servers", [{"urls": "http://host"}], "begins with stun:, turn: or turns:"),
+        ("ice_servers", [{"urls": "turn:host", "password": "x"}], "no field 'password'"),
+    ],
+)
+async def test_codecs_and_ice_servers_that_cannot_be_are_refused(
+    field: str, value: object, sentence: str
+) -> None:
+    clock = MediaClock()
+    description = {"kind": "whip", "url": "http://127.0.0.1:9/whip", field: value}
+    with pytest.raises(BadDescriptionError, match=sentence):
+        open_sink(description, clock, PerformanceMetrics.started(clock))
