@@ -3,7 +3,8 @@
 1. The *editor* warps and repaints a face crop of the reference so that it shows the expression and the mouth
    of the codes, still at the reference's pose. A second reference (an open mouth with teeth) is warped too.
 2. The *re-poser* predicts depth z and the head/neck blend h of the target view; flow from the target to the
-   reference follows from (z, h, both poses) analytically. The edited picture is warped by it and repaired.
+   reference follows from (z, h, both poses) analytically. The edited picture is warped by it, lit as the
+   turned surface is under the portrait's light, and repaired.
 
 What depends on the identity alone is computed once (`ReferenceEncoder`). Only standard operators are used,
 GridSample in two dimensions, so the generator runs on every backend.
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from gcavt.code_space import POSE_SCALE
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
-from gcavt.edit_repose_shapes import reference_state_shapes
+from gcavt.edit_repose_shapes import LIGHT_TERMS, reference_state_shapes
 
 _EPS = 1e-4
 
@@ -163,6 +164,13 @@ class HeadGeometry(nn.Module):
         moved = self._moved(position_B2HW, found_B2HW, reference_pose_B6, target_pose_B6)
         return torch.cat([moved[:, 2:].reshape(-1, 1, self.map_px, self.map_px), found_B2HW[:, 1:]], 1)
 
+    @staticmethod
+    def turned(normal_B3HW: Tensor, follow_B1HW: Tensor, from_pose_B6: Tensor, to_pose_B6: Tensor) -> Tensor:
+        """Unit normals (B, 3, H, W) as they point after the head has gone from one pose to the other."""
+        turn = rotation_matrix(to_pose_B6[:, :3]) @ rotation_matrix(from_pose_B6[:, :3]).transpose(1, 2)
+        with_head = (turn @ normal_B3HW.flatten(2)).reshape(normal_B3HW.shape)
+        return F.normalize(normal_B3HW + follow_B1HW.clamp(0, 1) * (with_head - normal_B3HW), dim=1)
+
     def _moved(
         self, position_B2HW: Tensor, depth_blend_B2HW: Tensor, from_pose_B6: Tensor, to_pose_B6: Tensor
     ) -> Tensor:
@@ -192,8 +200,48 @@ def _conv_norm(channels_in: int, channels_out: int, stride: int = 1) -> nn.Seque
     )
 
 
+def light_terms(normal_B3HW: Tensor) -> Tensor:
+    """Spherical harmonics (B, 9, H, W) of unit normals, without their constant factors."""
+    x, y, z = torch.split(normal_B3HW, 1, 1)
+    return torch.cat([torch.ones_like(x), x, y, z, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], 1)
+
+
+def relighting(light_B3K: Tensor, before_B3HW: Tensor, after_B3HW: Tensor) -> Tensor:
+    """Gain (B, 3, H, W) of surfaces that turn from one normal to another under a light.
+
+    Brightness as a function of the normal is a quadratic form for any distant light (Ramamoorthi and Hanrahan
+    2001); what the surface itself reflects cancels out.
+    """
+    shape = after_B3HW.shape
+    after = (light_B3K @ light_terms(after_B3HW).flatten(2)).clamp_min(0.1)
+    before = (light_B3K @ light_terms(before_B3HW).flatten(2)).clamp_min(0.1)
+    return (after / before).clamp(0.25, 4.0).reshape(shape)
+
+
+class ReferenceLight(nn.Module):
+    """Appearance maps of a portrait -> the light on it: harmonics (B, 3, 9) of red, green and blue."""
+
+    ambient: Tensor
+
+    def __init__(self, config: EditReposeGeneratorConfig, map_16_px: int) -> None:
+        super().__init__()
+        self.conv = _conv_norm(config.reference_channels[2], 32, 2)
+        self.codes = nn.Sequential(
+            nn.Linear(32 * (map_16_px // 2) ** 2, 64), nn.ReLU(), nn.Linear(64, 3 * LIGHT_TERMS)
+        )
+        last = self.codes[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, 0, 0.01)
+        nn.init.zeros_(last.bias)
+        self.register_buffer("ambient", torch.eye(1, LIGHT_TERMS)[:, None], persistent=False)
+
+    def forward(self, map_16: Tensor) -> Tensor:
+        light: Tensor = self.ambient + self.codes(self.conv(map_16).flatten(1)).reshape(-1, 3, LIGHT_TERMS)
+        return light
+
+
 class ReferenceDepth(nn.Module):
-    """Appearance maps of a portrait -> its depth (less the head's translation z) and head/neck blend."""
+    """Appearance maps of a portrait -> depth (less the head's translation z), head/neck blend, normals."""
 
     def __init__(self, config: EditReposeGeneratorConfig, side: int) -> None:
         super().__init__()
@@ -206,7 +254,11 @@ class ReferenceDepth(nn.Module):
             _conv_norm(widths[1] + maps[0], widths[2]), _conv_norm(widths[2], widths[2])
         )
         self.out = nn.Conv2d(widths[2], 2, 3, 1, 1)
+        self.normal = nn.Conv2d(widths[2], 3, 3, 1, 1)
         self.mean = nn.Parameter(torch.zeros(1, 2, side, side))
+        self.mean_normal = nn.Parameter(
+            torch.tensor([0.0, 0.0, 1.0]).reshape(1, 3, 1, 1).repeat(1, 1, side, side)
+        )
         nn.init.normal_(self.out.weight, 0, 0.01)
         assert self.out.bias is not None
         nn.init.zeros_(self.out.bias)
@@ -216,13 +268,13 @@ class ReferenceDepth(nn.Module):
         with torch.no_grad():
             self.mean.copy_(F.interpolate(depth_blend_2HW[None], self.mean.shape[2:], mode="bilinear"))
 
-    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B, 2, 64, 64) from maps at 1/4, 1/8 and 1/16 of 256 px."""
+    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Depth and blend (B, 2, 64, 64) and unit normals (B, 3, 64, 64), from maps at 1/4, 1/8 and 1/16."""
         map_4, map_8, map_16 = maps
         x = self.conv_8(torch.cat([_upsample(self.conv_16(map_16)), map_8], 1))
         x = self.conv_4(torch.cat([_upsample(x), map_4], 1))
         depth_blend: Tensor = self.mean + 0.2 * self.out(x)
-        return depth_blend
+        return depth_blend, F.normalize(self.mean_normal + self.normal(x), dim=1)
 
 
 class ReferenceEncoder(nn.Module):
@@ -254,6 +306,7 @@ class ReferenceEncoder(nn.Module):
         self.map_8 = nn.Sequential(_conv_norm(maps[0], maps[1], 2), _conv_norm(maps[1], maps[1]))
         self.map_16 = nn.Sequential(_conv_norm(maps[1], maps[2], 2), _conv_norm(maps[2], maps[2]))
         self.depth = ReferenceDepth(generator, config.image_px // 4)
+        self.light = ReferenceLight(generator, config.image_px // 16)
         self.register_buffer("crop_grid", pixel_grid(*self.crop_size), persistent=False)
 
     crop_grid: Tensor
@@ -275,6 +328,10 @@ class ReferenceEncoder(nn.Module):
         map_8 = self.map_8(map_4)
         return map_4, map_8, self.map_16(map_8)
 
+    def surface(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth and blend, normals, and the light on them."""
+        return *self.depth(maps), self.light(maps[2])
+
     def forward(
         self, primary_image: Tensor, secondary_image: Tensor, crop_origin: Tensor
     ) -> tuple[Tensor, ...]:
@@ -287,7 +344,7 @@ class ReferenceEncoder(nn.Module):
             [self.crop(primary_image, crop_origin[:, :2]), self.crop(secondary_image, crop_origin[:, 2:])], 1
         )
         maps = self.encode_maps(primary_image)
-        return (primary_image, crops, *self.encode_crops(crops), *maps, self.depth(maps))
+        return (primary_image, crops, *self.encode_crops(crops), *maps, *self.surface(maps))
 
 
 class _DecoderBlock(nn.Module):
@@ -445,8 +502,12 @@ class Repose(NamedTuple):
     """(B, 2, 128, 128)."""
     position_128: Tensor
     """(B, 2, 128, 128) where each target pixel lies in the reference, in pixels of the full image."""
+    normal_64: Tensor
+    """(B, 3, 64, 64) unit normals of the target view."""
     lit: Tensor
     """(B, 3, 256, 256) the warped reference under the target's light, before anything is painted."""
+    keep: Tensor
+    """(B, 1, 256, 256) how much of it is kept in the image; the rest is paint."""
 
 
 class Reposer(nn.Module):
@@ -473,10 +534,12 @@ class Reposer(nn.Module):
         self.prior_px = prior_px
         self.depth_64 = nn.Conv2d(widths[3], 2, 3, 1, 1)
         self.depth_128 = nn.Conv2d(widths[4], 4, 3, 1, 1)
-        # a turned head is lit otherwise: a broad gain keeps the detail that painting over would blur
+        # a turned head is lit otherwise, and a broad gain keeps the detail that painting would blur: normals and
+        # the portrait's light tell most of it, this is for cast shadows and shine
         self.gain_64 = nn.Conv2d(widths[3], 3, 3, 1, 1)
         self.warped_32 = nn.Conv2d(maps[1], widths[2], 1)
         self.warped_64 = nn.Conv2d(maps[0], widths[3], 1)
+        self.normals_64 = nn.Conv2d(6, widths[3], 1)
         self.warped_128 = nn.Conv2d(3, widths[4], 4, 2, 1)
         # five channels for each of 2 x 2 pixels
         self.out = nn.Conv2d(widths[4], 5 * 4, 3, 1, 1)
@@ -488,7 +551,7 @@ class Reposer(nn.Module):
             nn.init.normal_(layer.weight, 0, std)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-        for conv in (self.depth_64, self.depth_128, self.gain_64):
+        for conv in (self.depth_64, self.depth_128, self.gain_64, self.normals_64):
             nn.init.zeros_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
@@ -512,7 +575,7 @@ class Reposer(nn.Module):
         self,
         edited_B3HW: Tensor,
         maps: tuple[Tensor, Tensor, Tensor],
-        reference_depth: Tensor,
+        surface: tuple[Tensor, Tensor, Tensor],
         identity_code: Tensor,
         pose_code: Tensor,
         expression_code: Tensor,
@@ -525,6 +588,7 @@ class Reposer(nn.Module):
         affine = torch.split(self.affine(codes), self.counts, 1)
         guess = self.prior(pose_code[:, :6]).reshape(-1, 2, self.prior_px, self.prior_px)
         guess = guess + F.pad(target_pose[:, 5:6], (0, 1))[:, :, None, None]
+        reference_depth, reference_normal, light = surface
         known = reference_depth + F.pad(reference_pose[:, 5:6], (0, 1))[:, :, None, None]
         poses = target_pose, reference_pose
         depth_32 = self._carried_over(self.geometry_32, guess, known, poses)
@@ -536,8 +600,11 @@ class Reposer(nn.Module):
         x = x + self.warped_32(sample(map_8, self.geometry_32(depth_32, *poses) / 8))
         x = self.blocks[3](x, affine[3])
         refined_64 = depth_64 + self.depth_64(x) * 0.2
-        x = x + self.warped_64(sample(map_4, self.geometry_64(refined_64, *poses) / 4))
-        gain = 1 + _upsample_smooth(self.gain_64(x), 4.0)
+        found = sample(torch.cat([reference_normal, map_4], 1), self.geometry_64(refined_64, *poses) / 4)
+        before = F.normalize(found[:, :3], dim=1)
+        normal = self.geometry_64.turned(before, refined_64[:, 1:], reference_pose, target_pose)
+        x = x + self.warped_64(found[:, 3:]) + self.normals_64(torch.cat([before, normal], 1))
+        gain = _upsample_smooth(relighting(light, before, normal) * (1 + self.gain_64(x)), 4.0)
         x = self.blocks[4](x, affine[4])
         refine = self.depth_128(x)
         depth_128 = _upsample_smooth(refined_64) + refine[:, :2] * 0.1
@@ -552,7 +619,7 @@ class Reposer(nn.Module):
         mask, keep = torch.split(hard_sigmoid(weights + self.prefer), 1, 1)
         painted = paint + 0.5
         rgb = painted + keep * (lit - painted)
-        return Repose(rgb * mask, mask, depth_64, depth_128, position, lit)
+        return Repose(rgb * mask, mask, depth_64, depth_128, position, normal, lit, keep)
 
     @staticmethod
     def _carried_over(
@@ -610,7 +677,7 @@ class EditReposeGenerator(nn.Module):
         result = self.reposer(
             edited,
             (state[5], state[6], state[7]),
-            state[8],
+            (state[8], state[9], state[10]),
             identity_code,
             pose_code,
             expression_code,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 
+LIGHT_TERMS = 9
+"""Real spherical harmonics up to the second degree."""
+
 
 def reference_state_shapes(config: GcavtConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape without batch of what the reference encoder computes once per identity, in order."""
@@ -24,4 +27,6 @@ def reference_state_shapes(config: GcavtConfig) -> dict[str, tuple[int, ...]]:
         "reference_map_8": (maps[1], side // 8, side // 8),
         "reference_map_16": (maps[2], side // 16, side // 16),
         "reference_depth": (2, side // 4, side // 4),
+        "reference_normal": (3, side // 4, side // 4),
+        "reference_light": (3, LIGHT_TERMS),
     }

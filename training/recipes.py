@@ -8,6 +8,7 @@ from typing import Literal
 Objective = Literal[
     "editor",
     "reposer",
+    "surface",
     "joint",
     "counterfactual",
     "self_driven",
@@ -88,6 +89,20 @@ def reposer() -> TrainConfig:
     """The re-poser alone, fed with exact edits."""
     return TrainConfig(
         name="reposer", objective="reposer", steps=3000, batch_size=8, mouth_weight=8.0, eye_weight=5.0
+    )
+
+
+def surface() -> TrainConfig:
+    """The portraits' depth, normals and light, from --init REPOSER; minutes, and the joint stage needs it."""
+    return replace(
+        reposer(),
+        name="surface",
+        objective="surface",
+        steps=1200,
+        batch_size=16,
+        learning_rate=2e-3,
+        hold_share=0.0,
+        pose_noise=0.0,
     )
 
 
@@ -217,6 +232,7 @@ RECIPES = {
         audio_encoder,
         editor,
         reposer,
+        surface,
         joint,
         counterfactual,
         self_driven,

@@ -10,7 +10,9 @@ from gcavt.edit_repose import (
     HeadGeometry,
     adain_relu,
     hard_sigmoid,
+    light_terms,
     pixel_grid,
+    relighting,
     rotation_matrix,
     sample,
 )
@@ -125,6 +127,38 @@ def test_fixed_point_steps_lead_from_a_flat_guess_to_the_targets_depth() -> None
         depth = nearer
     assert changes[1] < 0.5 * changes[0]
     assert changes[3] < 0.1 * changes[0]
+
+
+def test_a_normal_turns_with_the_head_and_stays_with_the_body() -> None:
+    ahead = torch.tensor([0.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
+    straight, turned = torch.zeros(1, 6), torch.tensor([[0.0, 30.0, 0.0, 0.2, 0.1, 0.3]])
+    head = HeadGeometry.turned(ahead, torch.ones(1, 1, 1, 1), straight, turned)
+    expected = rotation_matrix(torch.tensor([[0.0, 30.0, 0.0]])) @ torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(head.flatten(), expected.flatten())
+    body = HeadGeometry.turned(ahead, torch.zeros(1, 1, 1, 1), straight, turned)
+    torch.testing.assert_close(body, ahead)
+    back = HeadGeometry.turned(head, torch.ones(1, 1, 1, 1), turned, straight)
+    torch.testing.assert_close(back, ahead)
+
+
+def test_harmonics_relight_a_surface_as_the_lights_brightness_says() -> None:
+    # brightness 2 + x: what faced right is brighter, whatever its colour
+    light = torch.zeros(1, 3, 9)
+    light[..., 0], light[..., 1] = 2.0, 1.0
+    left, right = torch.tensor([-0.6, 0.0, 0.8]), torch.tensor([0.6, 0.0, 0.8])
+    before, after = (n.reshape(1, 3, 1, 1) for n in (left, right))
+    gain = relighting(light, before, after)
+    torch.testing.assert_close(gain, torch.full((1, 3, 1, 1), 2.6 / 1.4))
+    torch.testing.assert_close(relighting(light, after, before) * gain, torch.ones(1, 3, 1, 1))
+    assert light_terms(before).shape == (1, 9, 1, 1)
+
+
+def test_an_untrained_light_changes_almost_nothing(generator: EditReposeGenerator) -> None:
+    with torch.no_grad():
+        light = generator.reference_encoder(portrait(), portrait(), ORIGIN)[10]
+    torch.manual_seed(4)
+    before, after = (F.normalize(torch.randn(1, 3, 8, 8), dim=1) for _ in range(2))
+    assert (relighting(light, before, after) - 1).abs().max() < 0.2
 
 
 def test_a_hard_sigmoid_lets_gradient_through_only_towards_its_ramp() -> None:

@@ -21,11 +21,13 @@ from training.objectives.edit_repose import EditorStage, JointStage, ReposerStag
 from training.objectives.gan import GanStage
 from training.objectives.objective import Objective
 from training.objectives.self_driven import SelfDrivenStage
+from training.objectives.surface import SurfaceStage
 from training.recipes import TrainConfig
 
 STAGES: dict[str, Callable[[Triples, TrainConfig, GcavtConfig], Objective]] = {
     "editor": EditorStage,
     "reposer": ReposerStage,
+    "surface": SurfaceStage,
     "joint": JointStage,
     "counterfactual": CounterfactualStage,
     "self_driven": SelfDrivenStage,

@@ -16,6 +16,7 @@ from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose import EditReposeGenerator, Repose
 from gcavt.model import Gcavt
 from training.datasets.triples import NO_DEPTH, Triples
+from training.objectives.exact_surface import exact_normals, known_at_64
 from training.objectives.feature_loss import FeatureLoss
 from training.objectives.image_losses import (
     box_mask,
@@ -35,6 +36,10 @@ HELD_OUT_IDENTITIES = 12
 EVALUATION_TRIPLES = 64
 LIGHT_WEIGHT = 2.0
 """Of the warped picture's broad brightness against the target's, so that light is not painted."""
+PAINT_WEIGHT = 0.2
+"""Of paint where the warped picture is right already but for a pixel's shift: there it would only blur."""
+RIGHT_COLOUR = 0.05
+"""Difference at 64 px, of a range of 1, below which the warped picture counts as right."""
 
 
 class EditReposeStage:
@@ -92,7 +97,7 @@ class EditReposeStage:
             yield self.batch(index, np.zeros(len(index), bool))
 
 
-def _generator(model: nn.Module) -> EditReposeGenerator:
+def edit_repose_generator(model: nn.Module) -> EditReposeGenerator:
     generator = cast(Gcavt, model).generator
     assert isinstance(generator, EditReposeGenerator)
     return generator
@@ -111,7 +116,7 @@ class EditorStage(EditReposeStage):
     """The reference crop with the target's face, against the exact edited render."""
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        generator = _generator(model)
+        generator = edit_repose_generator(model)
         encoder = generator.reference_encoder
         editors = (encoder.editor_1, encoder.editor_2, encoder.editor_4, encoder.editor_8)
         return (generator.editor, *editors, encoder.skip_1, encoder.skip_2, encoder.skip_4)
@@ -125,7 +130,7 @@ class EditorStage(EditReposeStage):
         return batch
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        generator = _generator(model)
+        generator = edit_repose_generator(model)
         encoder = generator.reference_encoder
         crops = self.crops(generator, batch)
         edit = generator.editor(*self.noisy_codes(batch), crops, encoder.encode_crops(crops))
@@ -146,7 +151,7 @@ class EditorStage(EditReposeStage):
         return torch.cat([first, encoder.crop(batch["secondary"], origin[:, 2:])], 1)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        generator = _generator(model)
+        generator = edit_repose_generator(model)
         figures = []
         for batch in self.evaluation_batches():
             crops = self.crops(generator, batch)
@@ -172,7 +177,7 @@ class ReposerStage(EditReposeStage):
     """The target view from the exactly edited reference, with exact depth, blend and flow."""
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        generator = _generator(model)
+        generator = edit_repose_generator(model)
         encoder = generator.reference_encoder
         maps = (encoder.map_4, encoder.map_8, encoder.map_16, encoder.depth)
         return (generator.reposer, *maps, cast(Gcavt, model).identity_encoder)
@@ -205,7 +210,7 @@ class ReposerStage(EditReposeStage):
     ) -> tuple[Repose, Tensor, Tensor]:
         """The re-poser's output, with the poses (target code, reference in degrees) it was given."""
         joined = cast(Gcavt, model)
-        generator = _generator(model)
+        generator = edit_repose_generator(model)
         pose_code, reference_pose = batch["pose_code"], batch["reference_pose"]
         if self.config.pose_noise and model.training:
             scale = generator.reposer.pose_scale
@@ -215,14 +220,14 @@ class ReposerStage(EditReposeStage):
         portrait = F.interpolate(batch["primary"], size=(self.identity_px,) * 2, mode="area")
         identity_code = joined.identity_encoder(portrait)
         maps = generator.reference_encoder.encode_maps(batch["primary"])
-        depth = generator.reference_encoder.depth(maps)
-        result = generator.reposer(edited, maps, depth, identity_code, pose_code, *codes, reference_pose)
+        surface = generator.reference_encoder.surface(maps)
+        result = generator.reposer(edited, maps, surface, identity_code, pose_code, *codes, reference_pose)
         return result, pose_code, reference_pose
 
     def image_and_geometry_loss(
         self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
-        reposer = _generator(model).reposer
+        reposer = edit_repose_generator(model).reposer
         target, truth = batch["target"], batch["depth_blend"]
         weight = (
             1
@@ -234,9 +239,7 @@ class ReposerStage(EditReposeStage):
             2 * pixel + laplacian_l1(result.image, target, weight) + F.l1_loss(result.mask, batch["alpha"])
         )
         known = (truth[:, :1] > NO_DEPTH + 1).float()
-        coarse = F.avg_pool2d(known, 2)
-        truth_64 = F.avg_pool2d(truth * known, 2) / coarse.clamp_min(0.25)
-        whole = (coarse > 0.9).float()
+        truth_64, whole = known_at_64(truth)
         depth = ((result.depth_blend_128 - truth).abs() * known).sum() / known.sum()
         depth = depth + 0.5 * ((result.depth_blend_64 - truth_64).abs() * whole).sum() / whole.sum()
         with torch.no_grad():
@@ -244,24 +247,31 @@ class ReposerStage(EditReposeStage):
         importance = known * F.avg_pool2d(weight, 2)
         gap = (result.position_128 - exact).abs().clamp(max=40)
         flow = (gap * importance).sum() / importance.sum()
-        light = ((F.avg_pool2d(result.lit - target, 4).abs()) * coarse).sum() / (3 * coarse.sum())
-        total = image + depth + 0.05 * flow + LIGHT_WEIGHT * light
+        gap_64 = F.avg_pool2d(result.lit - target, 4).abs().mean(1, keepdim=True)
+        light = (gap_64 * whole).sum() / whole.sum()
+        right = whole * (gap_64 < RIGHT_COLOUR)
+        paint = (F.avg_pool2d(1 - result.keep, 4) * right).sum() / whole.sum()
+        exact_normal, smooth = exact_normals(reposer.geometry_128, truth)
+        normal = ((1 - (result.normal_64 * exact_normal).sum(1, keepdim=True)) * smooth).sum() / smooth.sum()
+        total = image + depth + 0.05 * flow + LIGHT_WEIGHT * light + PAINT_WEIGHT * paint + 0.5 * normal
         return total, {
             "pixel": float(pixel.detach()),
             "depth": float(depth.detach()),
             "flow_px": float(flow.detach()),
             "light": float(light.detach()),
+            "normal": float(normal.detach()),
+            "paint": float(paint.detach()),
         }
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        edited = self.exact_edit(_generator(model), batch)
+        edited = self.exact_edit(edit_repose_generator(model), batch)
         result, pose_code, reference_pose = self.repose(model, batch, edited, self.noisy_codes(batch))
         return self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return mean_figures(
             [
-                self._figures(model, b, self.exact_edit(_generator(model), b))
+                self._figures(model, b, self.exact_edit(edit_repose_generator(model), b))
                 for b in self.evaluation_batches()
             ]
         )
@@ -270,7 +280,7 @@ class ReposerStage(EditReposeStage):
         codes = batch["expression_code"], batch["content_code"]
         result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
         output, target = result.image, batch["target"]
-        reposer = _generator(model).reposer
+        reposer = edit_repose_generator(model).reposer
         truth = batch["depth_blend"]
         known = (truth[:, :1] > NO_DEPTH + 1).float()
         exact = reposer.geometry_128(truth, pose_code[:, :6] * reposer.pose_scale, reference_pose)
@@ -294,7 +304,7 @@ class JointStage(ReposerStage):
     features: FeatureLoss | None = None
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        return (_generator(model), cast(Gcavt, model).identity_encoder)
+        return (edit_repose_generator(model), cast(Gcavt, model).identity_encoder)
 
     def edited(
         self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]
@@ -307,7 +317,7 @@ class JointStage(ReposerStage):
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         codes = self.noisy_codes(batch)
-        edited, crop = self.edited(_generator(model), batch, codes)
+        edited, crop = self.edited(edit_repose_generator(model), batch, codes)
         weight = 1 + 0.5 * (_crop_weight(batch, self.config) - 1)
         edit_loss = weighted_l1(crop, batch["edited"], weight) + 0.5 * laplacian_l1(
             crop, batch["edited"], weight
@@ -328,7 +338,7 @@ class JointStage(ReposerStage):
         return loss + edit_loss, figures
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        generator = _generator(model)
+        generator = edit_repose_generator(model)
         figures = []
         for batch in self.evaluation_batches():
             codes = batch["expression_code"], batch["content_code"]
