@@ -534,8 +534,8 @@ class Reposer(nn.Module):
         self.prior_px = prior_px
         self.depth_64 = nn.Conv2d(widths[3], 2, 3, 1, 1)
         self.depth_128 = nn.Conv2d(widths[4], 4, 3, 1, 1)
-        # a turned head is lit otherwise, and a broad gain keeps the detail that painting would blur: normals and
-        # the portrait's light tell most of it, this is for cast shadows and shine
+        # a turned head is lit otherwise, and a broad gain keeps the detail that painting would blur: most of
+        # it is told by normals and the portrait's light, this is for cast shadows and shine
         self.gain_64 = nn.Conv2d(widths[3], 3, 3, 1, 1)
         self.warped_32 = nn.Conv2d(maps[1], widths[2], 1)
         self.warped_64 = nn.Conv2d(maps[0], widths[3], 1)
