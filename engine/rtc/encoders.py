@@ -48,7 +48,7 @@ VP8_OPTIONS = {
     "undershoot-pct": "100",
 }
 X264_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "level": "31"}
-"""A third less time than superfast at 512 px; at 1.2 Mbit/s luma keeps 43.8 instead of 46.2 dB (demo clip)."""
+"""A third less time than superfast; at 512 px, 1.2 Mbit/s luma keeps 43.8 instead of 46.2 dB (demo clip)."""
 NVENC_OPTIONS = {
     "preset": "p2",
     "tune": "ull",
