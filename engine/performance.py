@@ -341,9 +341,10 @@ class Performance:
             and name in self._forecasts
             and self._forecasts[name].is_due(now_ns, FOLLOWERS_GRACE_NS)
         ]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FOLLOWERS_GRACE_NS / NS_PER_S):
-                await asyncio.gather(*late)
+        if late:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FOLLOWERS_GRACE_NS / NS_PER_S):
+                    await asyncio.gather(*late)
 
     def _routed_sources(self) -> dict[str, Source]:
         return {name: source for name, source in self._sources.items() if self.bay.sockets_fed_by(name)}

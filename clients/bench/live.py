@@ -10,12 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 import psutil
 
 from clients.bench.headless import Footage, HeadlessClient, Seen
+from clients.bench.processes import await_answer, free_port
 from clients.bench.report import json_line, table
 from engine.config import BUILT_IN_CLIP
 from engine.errors import EngineError
@@ -32,7 +30,6 @@ from engine.metrics import STAGES
 from engine.rtc.settings import offer_loopback_candidates
 
 WARM_UP_S = 5.0
-START_TIMEOUT_S = 120.0
 GAPS_MS = (100, 200, 500)
 MB = 1_000_000
 
@@ -77,32 +74,18 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _server(args: argparse.Namespace) -> Iterator[tuple[str, psutil.Process]]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "engine", "--port", str(port), "--model", args.model]
     command += ["--backend", args.backend, "--video-codec", args.video_codec, "--clip", str(args.clip)]
     command += ["--threads", str(args.threads)] if args.threads else []
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        _await_health(url, process)
+        await_answer(f"{url}/healthz", process)
         yield url, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.communicate(timeout=20)
-
-
-def _await_health(url: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            said = process.stderr.read().strip().splitlines() if process.stderr else []
-            raise EngineError(f"the server did not start: {said[-1] if said else 'it said nothing'}")
-        try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=2):
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.2)
-    raise EngineError(f"the server did not answer within {START_TIMEOUT_S:g} s")
 
 
 def _measured(args: argparse.Namespace, url: str, server: psutil.Process) -> dict[str, Any]:
@@ -212,9 +195,3 @@ def _print_report(result: dict[str, Any]) -> None:
     heading = f"{result['viewer']}, {result['seconds']:g} s"
     print(table([heading, ""], [row for row in facts if row[1] not in (None, "")]))
     print()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -1,4 +1,4 @@
-"""Runs the two ends of a transport benchmark, each in a process of its own."""
+"""Runs what a benchmark measures in processes of their own: a server, the two ends of a transport."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 
 from engine.errors import EngineError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+POLL_S = 0.02
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def echo_server(side: str, codec: str) -> Iterator[str]:
     command = [sys.executable, "-m", "clients.bench.echo_server"]
     process = subprocess.Popen([*command, "--side", side, "--codec", codec, "--port", str(port)])
     try:
-        _await_answer(url, process)
+        await_answer(f"{url}/received", process)
         yield url
     finally:
         process.terminate()
@@ -52,12 +53,17 @@ def free_port() -> int:
         return port
 
 
-def _await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
+def await_answer(url: str, process: subprocess.Popen[Any]) -> None:
+    """Returns as soon as a server gives anything at this address. Raises EngineError, with its last words
+    where its standard error is piped: it ended, or said nothing for START_TIMEOUT_S."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        if process.poll() is not None:
+            said = process.stderr.read().strip().splitlines() if process.stderr else []
+            raise EngineError(f"the server did not start: {said[-1] if said else 'its message is above'}")
         try:
-            with urllib.request.urlopen(f"{url}/received", timeout=2):
+            with urllib.request.urlopen(url, timeout=2):
                 return
         except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.1)
-    raise EngineError("the bench's echo server did not start; its message is above")
+            time.sleep(POLL_S)
+    raise EngineError(f"the server did not answer within {START_TIMEOUT_S:g} s")

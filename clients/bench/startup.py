@@ -13,8 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,11 @@ import numpy as np
 import psutil
 
 from clients.bench.headless import HeadlessClient
-from clients.bench.processes import free_port
+from clients.bench.processes import POLL_S, START_TIMEOUT_S, await_answer, free_port
 from clients.bench.report import json_line, table
 from engine.errors import EngineError
 from engine.rtc.settings import offer_loopback_candidates
 
-TIMEOUT_S = 120.0
-POLL_S = 0.02
 STARTS = ("cold", "warm")
 LIMITS_S = {"cold": 30.0, "warm": 8.0}
 """What a start may take to the first picture."""
@@ -75,7 +71,7 @@ def _started(args: argparse.Namespace, home: Path) -> dict[str, float]:
         command, env=os.environ | {"HOME": str(home)}, stderr=subprocess.PIPE, text=True
     )
     try:
-        _await_answer(f"http://127.0.0.1:{port}", process)
+        await_answer(f"http://127.0.0.1:{port}/healthz", process)
         ready_s = time.monotonic() - started_s
         seen_s = asyncio.run(_first_picture(f"http://127.0.0.1:{port}")) - started_s
         # what else the machine does makes a start longer, this hardly
@@ -90,23 +86,9 @@ def _started(args: argparse.Namespace, home: Path) -> dict[str, float]:
     }
 
 
-def _await_answer(url: str, process: subprocess.Popen[str]) -> None:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        if process.poll() is not None:
-            said = process.stderr.read().strip().splitlines() if process.stderr else []
-            raise EngineError(f"the server did not start: {said[-1] if said else 'it said nothing'}")
-        try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=2):
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(POLL_S)
-    raise EngineError(f"the server did not answer within {TIMEOUT_S:g} s")
-
-
 async def _first_picture(url: str) -> float:
     """When the first picture of a new session was decoded. Raises EngineError: none came."""
-    deadline_s = time.monotonic() + TIMEOUT_S
+    deadline_s = time.monotonic() + START_TIMEOUT_S
     async with HeadlessClient(url) as client:
         await client.watch()
         while not client.seen.arrivals_s:

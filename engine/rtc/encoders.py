@@ -4,8 +4,8 @@ aiortc fixes the bit rate's bounds and the frame rate in its modules, runs libx2
 noise that a generated picture does not have, and makes a new encoder (so a key frame) for every rate change.
 
 Measured on one core of an EPYC, 512 px, talking head at 1.2 Mbit/s, CPU time per frame and PSNR: VP8 as
-aiortc sets it 3.6 ms / 43.8 dB, as here 2.2 / 45.1; H.264 as aiortc sets it 12.1 / 46.8, as here 1.9 / 46.1
-(`ultrafast` would be 1.3 / 43.5). VP8 in profile 1 instead of 0 then gained 0.5 to 0.9 dB at that rate, and
+aiortc sets it 3.6 ms / 43.8 dB, as here 2.2 / 45.1; H.264 as aiortc sets it 12.1 / 46.8, as here 1.3 / 43.5
+(`superfast` would be 1.9 / 46.1). VP8 in profile 1 instead of 0 then gained 0.5 to 0.9 dB at that rate, and
 5 to 10 % of the encoder's and the decoder's time; faster settings yet (`cpu-used` -16) lose 1.5 dB.
 """
 
@@ -48,7 +48,6 @@ VP8_OPTIONS = {
     "undershoot-pct": "100",
 }
 X264_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "level": "31"}
-"""A third less time than superfast; at 512 px, 1.2 Mbit/s luma keeps 43.8 instead of 46.2 dB (demo clip)."""
 NVENC_OPTIONS = {
     "preset": "p2",
     "tune": "ull",
@@ -172,7 +171,7 @@ class LiveH264Encoder(BoundedRate, H264Encoder):
 
 
 class NvencEncoder(LiveH264Encoder):
-    """H.264 by an NVIDIA GPU's own encoder. It saves CPU, hardly time: libx264 takes 2 ms at 512 px."""
+    """H.264 by an NVIDIA GPU's own encoder. It saves CPU, hardly time: libx264 takes 1.3 ms at 512 px."""
 
     def _open(self, width: int, height: int) -> VideoCodecContext:
         context = self._new_context("h264_nvenc", width, height, NVENC_OPTIONS, self._rate_bps, 0.3)
