@@ -25,6 +25,7 @@ def test_every_vp8_frame_gives_at_once_the_picture_that_libvpx_makes_of_it() -> 
     assert isinstance(quick, QuickVp8Decoder)
     for frame in encoded((256, 192)):  # the size changes on the way, as a browser's does
         (ours,), (theirs,) = quick.decode(frame), libvpx.decode(frame)
+        assert isinstance(ours, av.VideoFrame) and isinstance(theirs, av.VideoFrame)
         assert ours.pts == theirs.pts == frame.timestamp
         np.testing.assert_array_equal(ours.to_ndarray(), theirs.to_ndarray())
 

@@ -46,7 +46,7 @@ def test_the_surface_stage_learns_depth_normals_and_light_of_a_batch(triples: Tr
     for _ in range(15):
         optimizer.zero_grad()
         loss, now = stage.loss(model, batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert loss < first
     assert now["normal"] < figures["normal"] and now["depth"] < figures["depth"]
