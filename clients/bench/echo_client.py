@@ -26,9 +26,9 @@ from clients.bench.marks import MarkedPictures, MarkedSound
 from engine.clock import MediaClock
 from engine.config import RtcConfig, VideoEncodingConfig
 from engine.rtc import settings
-from engine.rtc.frame_ends import repeat_frame_ends
 from engine.rtc.negotiation import new_connection, send_track
 from engine.rtc.receiver import make_low_latency
+from engine.rtc.repeats import repeat_while_lossy
 from engine.rtc.sender import encode_apart
 
 
@@ -47,7 +47,7 @@ class OurPeer:
         sender = send_track(connection, track, self._codec if track.kind == "video" else "")
         encode_apart(sender)
         if track.kind == "video":
-            repeat_frame_ends(sender)
+            repeat_while_lossy(sender)
 
     def prepare(self, connection: RTCPeerConnection, track: MediaStreamTrack) -> None:
         """Called for a track that is about to be received."""

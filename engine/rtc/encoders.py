@@ -36,6 +36,8 @@ KEY_FRAMES_ON_REQUEST_ONLY = 3000
 RATE_FALL = 0.85
 RATE_RISE = 1.25
 """A new rate within these factors of the present one is not worth the key frame that a new encoder costs."""
+MIN_SHARE_BPS = 400_000
+"""Pictures are not made smaller than this for the sake of sending them more than once."""
 
 VP8_OPTIONS = {
     "deadline": "realtime",
@@ -69,18 +71,24 @@ class BoundedRate(Encoder):
     def __init__(self, config: VideoEncodingConfig) -> None:
         super().__init__()
         self._config = config
-        self._rate_bps = config.start_bitrate_bps
+        self._allowed_bps = config.start_bitrate_bps
+        self._times = 1
         self._context: VideoCodecContext | None = None
         self._last_ticks = -1
 
     @property
     def target_bitrate(self) -> int:
-        """Bits per second. aiortc sets it to what the viewer estimates."""
-        return self._rate_bps
+        """Bits per second of pictures, copies not counted. aiortc sets it to what the viewer estimates."""
+        return self._allowed_bps // self._times
 
     @target_bitrate.setter
     def target_bitrate(self, rate_bps: int) -> None:
-        self._rate_bps = max(self._config.min_bitrate_bps, min(rate_bps, self._config.max_bitrate_bps))
+        self._allowed_bps = max(self._config.min_bitrate_bps, min(rate_bps, self._config.max_bitrate_bps))
+
+    def share_rate(self, times: int) -> int:
+        """Leave room for sending every picture `times` times; returns how many times there is room for."""
+        self._times = max(1, min(times, self._allowed_bps // MIN_SHARE_BPS))
+        return self._times
 
     def encode(self, frame: Any, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """The frame's RTP payloads and its time in 1/90000 s. No payloads: the frame could not be encoded."""
@@ -109,10 +117,11 @@ class BoundedRate(Encoder):
         context = self._context
         if context is not None and (context.width, context.height) != (width, height):
             context = None
-        if context is not None and context.bit_rate and context.bit_rate != self._rate_bps:
+        rate_bps = self.target_bitrate
+        if context is not None and context.bit_rate and context.bit_rate != rate_bps:
             if self.can_change_rate:
-                context.bit_rate = self._rate_bps
-            elif not RATE_FALL <= self._rate_bps / context.bit_rate <= RATE_RISE:
+                context.bit_rate = rate_bps
+            elif not RATE_FALL <= rate_bps / context.bit_rate <= RATE_RISE:
                 context = None
         if context is None:
             context = self._open(width, height)
@@ -145,8 +154,10 @@ class LiveVp8Encoder(BoundedRate, Vp8Encoder):
     can_change_rate = False
 
     def _open(self, width: int, height: int) -> VideoCodecContext:
-        options = VP8_OPTIONS | {"minrate": str(self._rate_bps)}  # minrate = maxrate = rate: constant rate
-        context = self._new_context("libvpx", width, height, options, self._rate_bps, 1.0)
+        options = VP8_OPTIONS | {
+            "minrate": str(self.target_bitrate)
+        }  # minrate = maxrate = rate: constant rate
+        context = self._new_context("libvpx", width, height, options, self.target_bitrate, 1.0)
         context.qmin, context.qmax = 2, 56
         return context
 
@@ -163,7 +174,7 @@ class LiveH264Encoder(BoundedRate, H264Encoder):
         context = self._new_context("libx264", width, height, X264_OPTIONS, self._config.max_bitrate_bps, 0.3)
         context.profile = "Baseline"
         context.open()
-        context.bit_rate = self._rate_bps  # x264 goes below the rate it was opened with, never above
+        context.bit_rate = self.target_bitrate  # x264 goes below the rate it was opened with, never above
         return context
 
     def _payloads(self, data: bytes) -> list[bytes]:
@@ -174,7 +185,7 @@ class NvencEncoder(LiveH264Encoder):
     """H.264 by an NVIDIA GPU's own encoder. It saves CPU, hardly time: libx264 takes 1.3 ms at 512 px."""
 
     def _open(self, width: int, height: int) -> VideoCodecContext:
-        context = self._new_context("h264_nvenc", width, height, NVENC_OPTIONS, self._rate_bps, 0.3)
+        context = self._new_context("h264_nvenc", width, height, NVENC_OPTIONS, self.target_bitrate, 0.3)
         context.profile = "Baseline"
         return context
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,10 @@ ROUND_TRIP_WEIGHT = 0.2
 MIN_STALL_MS, MAX_STALL_MS = 6.0, 40.0
 STALL_STEPS = 4.0
 STEP_WEIGHT = 0.1
+PATIENCE_MS = 12.0
+"""Before asking a peer that sends its packets again by itself."""
+PATIENT_FOR_MS = 1000.0
+"""After a packet that came again unasked."""
 
 
 @dataclass
@@ -36,7 +41,8 @@ class NackSchedule:
 
     Takes the place of aiortc's NackGenerator, which asks exactly once: one lost request (or one lost answer)
     then stalls the picture. Nor does it see that a frame's last packets are lost before the next frame comes:
-    here a frame that stalls before its end has its next packet asked for.
+    here a frame that stalls before its end has its next packet asked for. A peer that is seen to send packets
+    again by itself gets the time to do so first.
     """
 
     def __init__(self, *, give_up_ms: float, now_ms: Callable[[], float]) -> None:
@@ -48,6 +54,8 @@ class NackSchedule:
         self._is_frame_open = False
         self._step_ms = 0.0
         self._missing: dict[int, _Missing] = {}
+        self._asked: deque[int] = deque(maxlen=2 * MAX_MISSING)
+        self._patient_until_ms = 0.0
         self.round_trip_ms: float | None = None
         """From the first request for a packet to its coming: longer than the way where requests are lost."""
 
@@ -78,16 +86,18 @@ class NackSchedule:
             self._newest = sequence_number - 1
             self._newest_ms = now_ms
         sequence = unwrapped(sequence_number, self._newest, SEQUENCE_MODULUS)
-        if sequence < self._newest:
-            self._note_answer(self._missing.pop(sequence, None), now_ms)
-            return
-        if sequence == self._newest:
-            self._note_answer(self._missing.pop(sequence, None), now_ms)
+        if sequence <= self._newest:
+            missing = self._missing.pop(sequence, None)
+            self._note_answer(missing, now_ms)
+            if missing is None and sequence not in self._asked:
+                self._patient_until_ms = now_ms + PATIENT_FOR_MS
+            if missing is None or sequence < self._newest:
+                return
         elif sequence == self._newest + 1 and self._is_frame_open:
             self._step_ms += STEP_WEIGHT * (now_ms - self._newest_ms - self._step_ms)
         first_lost = max(self._newest + 1, sequence - MAX_MISSING)
         for lost in range(first_lost, sequence):
-            self._missing[lost] = _Missing(now_ms, now_ms)
+            self._missing[lost] = _Missing(now_ms, now_ms + self._patience_ms(now_ms))
         for lost in list(self._missing)[:-MAX_MISSING]:
             del self._missing[lost]
         self._newest, self._newest_ms, self._is_frame_open = sequence, now_ms, not ends_frame
@@ -103,6 +113,7 @@ class NackSchedule:
                 self._is_frame_open &= not missing.is_guess  # nothing follows: do not go on guessing
             elif missing.due_ms <= now_ms:
                 self._note_request(missing, now_ms)
+                self._asked.append(sequence)
                 due.append(sequence % SEQUENCE_MODULUS)
         return due
 
@@ -119,7 +130,11 @@ class NackSchedule:
         """Take the packet after the newest for lost, if the frame stalls."""
         if self._newest is not None and self._may_guess and now_ms >= self._newest_ms + self._stall_ms:
             self._newest += 1
-            self._missing[self._newest] = _Missing(now_ms, now_ms, is_guess=True)
+            due_ms = self._newest_ms + max(self._stall_ms, self._patience_ms(now_ms))
+            self._missing[self._newest] = _Missing(now_ms, due_ms, is_guess=True)
+
+    def _patience_ms(self, now_ms: float) -> float:
+        return PATIENCE_MS if now_ms < self._patient_until_ms else 0.0
 
     def _note_request(self, missing: _Missing, now_ms: float) -> None:
         wait_ms = self.retry_ms

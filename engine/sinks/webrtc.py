@@ -13,8 +13,8 @@ from engine.config import VideoEncodingConfig
 from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics, StageTimes
-from engine.rtc.frame_ends import repeat_frame_ends
 from engine.rtc.negotiation import send_track
+from engine.rtc.repeats import repeat_while_lossy
 from engine.rtc.sender import encode_apart
 from engine.rtc.sender_reports import CaptureReports, ReportedFrame, report_capture_times
 from engine.sinks.sink import AvatarFrame
@@ -154,7 +154,7 @@ class WebRtcSink:
         if self._video is not None:
             sender = send_track(connection, self._video, encoding.codec)
             encode_apart(sender)
-            repeat_frame_ends(sender)
+            repeat_while_lossy(sender)
             self._video_reports = report_capture_times(sender, self._video.line.capture_time_ns, clock)
         if self._audio is not None:
             sender = send_track(connection, self._audio)

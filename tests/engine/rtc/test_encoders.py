@@ -74,6 +74,14 @@ def test_an_estimate_of_the_viewer_is_obeyed_within_the_bounds(name: str) -> Non
     assert high_kbps > 850
 
 
+def test_pictures_get_smaller_to_be_sent_more_than_once_but_not_too_small() -> None:
+    encoder = encoder_of("VP8", VideoEncodingConfig())  # starts with 1.2 Mbit/s
+    assert (encoder.share_rate(3), encoder.target_bitrate) == (3, 400_000)
+    encoder.target_bitrate = 900_000
+    assert (encoder.share_rate(3), encoder.target_bitrate) == (2, 450_000)
+    assert (encoder.share_rate(1), encoder.target_bitrate) == (1, 900_000)
+
+
 def test_h264_follows_the_rate_without_a_key_frame() -> None:
     encoder = encoder_of("H264")
     told = []

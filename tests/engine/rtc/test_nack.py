@@ -1,6 +1,13 @@
 import pytest
 
-from engine.rtc.nack import MAX_GIVE_UP_MS, MAX_MISSING, MIN_RETRY_MS, NackSchedule
+from engine.rtc.nack import (
+    MAX_GIVE_UP_MS,
+    MAX_MISSING,
+    MIN_RETRY_MS,
+    PATIENCE_MS,
+    PATIENT_FOR_MS,
+    NackSchedule,
+)
 from tests.engine.rtc.scripted import Clock
 
 
@@ -173,3 +180,45 @@ def test_a_sender_that_stops_within_a_frame_is_not_asked_for_ever() -> None:
     assert {tuple(wanted) for _, wanted in asked} == {(1,)}
     assert len(asked) <= 11
     assert nack.nack.due_at_ms is None
+
+
+def test_a_peer_that_sends_packets_again_by_itself_gets_the_time_to() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    for sequence in (0, 0, 2):
+        nack.add(sequence)
+    assert nack.nack.due_at_ms == PATIENCE_MS
+    clock.now = 6.0
+    nack.add(1)
+    assert nack.nack.due_at_ms is None
+    assert nack.nack.round_trip_ms is None  # that was no answer
+
+
+def test_patience_ends_a_second_after_the_last_packet_that_came_again() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    for sequence in (0, 0):
+        nack.add(sequence)
+    clock.now = PATIENT_FOR_MS + 1
+    nack.add(2)
+    assert nack.nack.take_due() == [1]
+
+
+def test_the_answer_to_a_request_that_was_made_twice_is_no_sign_of_such_a_peer() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    for sequence in (0, 2):
+        nack.add(sequence)
+    assert nack.requests(20)
+    for sequence in (1, 1, 4):
+        nack.add(sequence)
+    assert nack.nack.take_due() == [3]
+
+
+def test_a_packet_that_comes_again_does_not_hide_that_its_frame_stalls() -> None:
+    clock = Clock(0)
+    nack = schedule(clock)
+    nack.add(0, ends_frame=False)
+    clock.now = 5.0
+    nack.add(0, ends_frame=False)
+    assert nack.requests(20)[0] == (PATIENCE_MS, [1])
