@@ -95,6 +95,8 @@ class EngineConfig:
     backend: str = "openvino"
     threads: int | None = None
     """Inference threads; None leaves it to the backend."""
+    batching: Literal["auto", "on", "off"] = "auto"
+    """Whether the pictures of several sessions are drawn together; auto: as the backend prefers, GPUs do."""
     max_sessions: int = 4
     session_idle_s: float = 60.0
     """A session that nobody publishes to or watches is ended after this long."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -85,7 +85,25 @@ class PerformanceMetrics:
         return cls(stages=StageTimes(clock), rate=FrameRate(clock))
 
 
-def prometheus_text(sessions: Mapping[str, PerformanceMetrics], finished_frames: int = 0) -> str:
+@dataclass(frozen=True, kw_only=True)
+class BatchFigures:
+    """How the pictures of several sessions were drawn together."""
+
+    runs: Mapping[int, int]
+    """How often, by the number of pictures."""
+    errors: int
+    """How often a batch failed as a whole and was drawn one by one."""
+    busy_share: float
+    """Share of the last two seconds in which something was drawn."""
+    occupancy: float
+    """Share of the rows computed in the last two seconds that held a picture."""
+    waits_ms: Sequence[float]
+    """How long recent pictures waited for their batch to begin."""
+
+
+def prometheus_text(
+    sessions: Mapping[str, PerformanceMetrics], finished_frames: int = 0, batches: BatchFigures | None = None
+) -> str:
     """All sessions together in the Prometheus text format (version 0.0.4).
 
     Session ids stay out of the labels, so that the number of series does not grow with the visitors.
@@ -108,4 +126,30 @@ def prometheus_text(sessions: Mapping[str, PerformanceMetrics], finished_frames:
         values_ms = [value for metrics in sessions.values() for value in metrics.stages.values_ms(stage)]
         for name, value in percentiles(values_ms).items():
             lines.append(f'gcavt_stage_ms{{stage="{stage}",quantile="0.{name[1:]}"}} {value:g}')
+    if batches is not None:
+        lines += _batch_lines(batches)
     return "\n".join(lines) + "\n"
+
+
+def _batch_lines(batches: BatchFigures) -> list[str]:
+    lines = [
+        "# HELP gcavt_batches_total Runs of the generator, by the sessions drawn together.",
+        "# TYPE gcavt_batches_total counter",
+        *(
+            f'gcavt_batches_total{{pictures="{size}"}} {count}'
+            for size, count in sorted(batches.runs.items())
+        ),
+        "# HELP gcavt_batch_errors_total Batches that failed as a whole and were drawn one by one.",
+        "# TYPE gcavt_batch_errors_total counter",
+        f"gcavt_batch_errors_total {batches.errors}",
+        "# HELP gcavt_batch_busy Share of the last two seconds in which the generator ran.",
+        "# TYPE gcavt_batch_busy gauge",
+        f"gcavt_batch_busy {batches.busy_share:.3g}",
+        "# HELP gcavt_batch_occupancy Share of the computed rows that held a picture, last two seconds.",
+        "# TYPE gcavt_batch_occupancy gauge",
+        f"gcavt_batch_occupancy {batches.occupancy:.3g}",
+        "# HELP gcavt_batch_wait_ms Milliseconds for which recent pictures waited for their batch.",
+        "# TYPE gcavt_batch_wait_ms gauge",
+    ]
+    quantiles = percentiles(batches.waits_ms).items()
+    return lines + [f'gcavt_batch_wait_ms{{quantile="0.{name[1:]}"}} {value:g}' for name, value in quantiles]

@@ -2,7 +2,8 @@
 
 While the picture of one frame is generated the driver of the next is tracked and encoded, and no picture is
 late because somebody takes on another face. Each thread has a backend of its own, because a backend belongs
-to one thread; networks are compiled only where they are used.
+to one thread; networks are compiled only where they are used. Where a device gains by it (`--batching`) the
+pictures of all sessions are drawn together; each session prepares and finishes its own in its own thread.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from typing import TypeVar
 import numpy as np
 
 from engine.assets import face_landmarker_path
+from engine.backends.abilities import BATCH_SIZES, preferred_batch
 from engine.backends.backend import Backend, open_backend
+from engine.batching import Batcher, Seat
 from engine.bundle import Bundle
+from engine.clock import MediaClock
 from engine.compositor import decode_picture
 from engine.config import EngineConfig
 from engine.errors import BadMediaError, BundleError, UnknownSourceError
@@ -54,15 +58,36 @@ class ModelWorker:
             1, thread_name_prefix=name, initializer=partial(_yield_to_others, niceness)
         )
 
-    async def run(self, job: Callable[[Puppeteer], Result]) -> Result:
-        """The job's result; what it raises is raised here."""
+    async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
+        """The job's result; what it raises is raised here.
+
+        deadline_ns: when it should be done, for those who draw together with others.
+        """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, job, self._puppeteer)
+
+    async def release(self) -> None:
+        """A session needs it no longer: nothing to do for one that all share."""
 
     def close(self) -> None:
         """Wait for the running job, end the thread, free the networks."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self.backend.close()
+
+
+class SeatedWorker(ModelWorker):
+    """One session's own thread, whose pictures are drawn together with those of the others."""
+
+    def __init__(self, bundle: Bundle, seat: Seat) -> None:
+        super().__init__("compose", bundle, seat)
+        self._seat = seat
+
+    async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
+        self._seat.deadline_ns = deadline_ns
+        return await super().run(job)
+
+    async def release(self) -> None:
+        await asyncio.to_thread(self.close)
 
 
 class LiveModel:
@@ -75,11 +100,22 @@ class LiveModel:
         generating: Backend,
         identifying: Backend,
         landmarker_path: Path,
+        *,
+        batch: int = 1,
+        max_sessions: int = 1,
+        clock: MediaClock | None = None,
     ) -> None:
+        """batch: how many sessions' pictures are drawn at once; 1: each by itself, in one thread for all."""
         self.bundle = bundle
+        self.batcher: Batcher | None = None
+        self._clock = clock or MediaClock()
+        self._max_sessions = max_sessions
         # a picture takes longer than a reading and is due next: it goes first
         self.encoder = ModelWorker("encode", bundle, encoding, niceness=ENCODING_NICENESS)
-        self.generator = ModelWorker("generate", bundle, generating)
+        if batch > 1:
+            self.batcher = Batcher(generating, batch, self._clock)
+        self.generator = self._seated(self.batcher) or ModelWorker("generate", bundle, generating)
+        """For what belongs to no session; and for all of them, unless they draw together."""
         self._identifier = ModelWorker("identify", bundle, identifying, niceness=IDENTITY_NICENESS)
         self._landmarker_path = landmarker_path
         self._identities: dict[str, IdentityState] = {}
@@ -94,7 +130,22 @@ class LiveModel:
             open_backend(config.backend, bundle.directory, threads=threads)
             for threads in inference_threads(config.threads)
         )
-        return cls(bundle, encoding, generating, identifying, face_landmarker_path())
+        return cls(
+            bundle,
+            encoding,
+            generating,
+            identifying,
+            face_landmarker_path(),
+            batch=batch_size(config, generating),
+            max_sessions=config.max_sessions,
+        )
+
+    def open_generator(self) -> ModelWorker:
+        """Where a session's pictures are made; the session releases it at its end."""
+        return self._seated(self.batcher) or self.generator
+
+    def _seated(self, batcher: Batcher | None) -> ModelWorker | None:
+        return None if batcher is None else SeatedWorker(self.bundle, Seat(batcher, self._clock))
 
     def open_tracker(self) -> FaceTracker:
         """A face tracker for one source."""
@@ -119,7 +170,7 @@ class LiveModel:
         """Compile and run everything once, then keep what lives on out of the garbage collector's way."""
         identity = await self.identity(self.bundle.identity_names()[0])
         await asyncio.gather(
-            self.encoder.run(_encode_once), self.generator.run(lambda p: _generate_once(p, identity))
+            self.encoder.run(_encode_once), self.generator.run(lambda p: self._draw_once(p, identity))
         )
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
@@ -128,7 +179,18 @@ class LiveModel:
     def close(self) -> None:
         self.encoder.close()
         self.generator.close()
+        if self.batcher is not None:
+            self.batcher.close()
         self._identifier.close()
+
+    def _draw_once(self, puppeteer: Puppeteer, identity: IdentityState) -> None:
+        _generate_once(puppeteer, identity)
+        if self.batcher is not None:
+            codes = puppeteer.idle_codes(0, identity)
+            inputs = puppeteer.generator_inputs(
+                identity, codes.pose_code, codes.expression_code, codes.content_code
+            )
+            self.batcher.warm_up(inputs, self._max_sessions)
 
     def _read_identity(self, puppeteer: Puppeteer, photos: Sequence[bytes]) -> IdentityState:
         pictures = []
@@ -146,6 +208,15 @@ class LiveModel:
 def _yield_to_others(niceness: int) -> None:
     if niceness and sys.platform == "linux":  # elsewhere niceness belongs to processes
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def batch_size(config: EngineConfig, backend: Backend) -> int:
+    """How many pictures are drawn at once: as many as the backend prefers, unless told otherwise."""
+    if config.batching == "off" or config.max_sessions == 1:
+        return 1
+    if config.batching == "on":
+        return max(preferred_batch(backend), min(config.max_sessions, BATCH_SIZES[-1]))
+    return preferred_batch(backend)
 
 
 def inference_threads(wanted: int | None) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.codes import SOCKETS
 from engine.compositor import Compositor, background_from_description
 from engine.config import PerformanceConfig
-from engine.errors import ControlError
+from engine.errors import ControlError, GpuError
 from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics
@@ -111,6 +111,7 @@ class Performance:
         self._sinks.clear()
         self._sources.clear()
         await self._encoder.run(lambda _: self._reader.close())
+        await self._generator.release()
 
     async def patch(self, changes: Mapping[str, object]) -> None:
         """Change what is named: sockets, settings, `identity`, `background`; `calibrate` listens or forgets.
@@ -293,7 +294,11 @@ class Performance:
             await self._await_late_picture(tick_ns)
             await self._await_followers()
             cue = self._cue(tick_ns)
-            reading = await self._encoder.run(partial(self._reader.read, cue=cue))
+            try:
+                reading = await self._encoder.run(partial(self._reader.read, cue=cue))
+            except GpuError as error:
+                self._note_gpu_failure(error)
+                continue
             if cue.bay.leading != leading:
                 leading = cue.bay.leading
                 ticker.forget()
@@ -308,7 +313,20 @@ class Performance:
             reading = await self._readings.get()
             self._reading_taken.set()
             render = partial(self._puppet.render, identity=self._identity, reading=reading)
-            self._deliver(await self._generator.run(render))
+            # later than half-way to the next tick a picture waits for nobody else's
+            deadline_ns = reading.tick_ns + round(NS_PER_S / self._config.fps / 2)
+            try:
+                frame = await self._generator.run(render, deadline_ns=deadline_ns)
+            except GpuError as error:
+                self._note_gpu_failure(error)
+                continue
+            self.failure = None
+            self._deliver(frame)
+
+    def _note_gpu_failure(self, error: GpuError) -> None:
+        """One picture is lost; the backend is opened anew for the next."""
+        self.failure = error.message
+        self.metrics.dropped["gpu"] = self.metrics.dropped.get("gpu", 0) + 1
 
     async def _await_late_picture(self, tick_ns: int) -> None:
         """Give the leading source half a period's grace.

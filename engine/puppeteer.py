@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.assets import face_landmarker_path, selfie_segmentation_path
+from engine.backends.abilities import draw_together
 from engine.backends.backend import Backend
 from engine.bundle import BankIdentity, Bundle
 from engine.codes import Code, DrivingCodes
@@ -148,7 +149,7 @@ class Puppeteer:
         return IdentityState(
             name=name,
             portrait_HWC=primary.image_HWC,
-            tensors={key: tensors[key] for key in self._generator_inputs if key in tensors},
+            tensors={key: _frozen(tensors[key]) for key in self._generator_inputs if key in tensors},
             rest=rest,
         )
 
@@ -235,12 +236,17 @@ class Puppeteer:
         self, identity: IdentityState, pose_code: Code, expression_code: Code, content_code: Code
     ) -> tuple[Image, Image]:
         """The avatar as RGB uint8 (256, 256, 3) on black, and its mask uint8 (256, 256)."""
+        inputs = self.generator_inputs(identity, pose_code, expression_code, content_code)
+        return draw_together(self._backend, [inputs])[0]
+
+    def generator_inputs(
+        self, identity: IdentityState, pose_code: Code, expression_code: Code, content_code: Code
+    ) -> Tensors:
+        """What `generate` gives to the generator."""
         if self._is_exact:
             pose_code = within_reach(pose_code)
         codes = {"pose_code": pose_code, "expression_code": expression_code, "content_code": content_code}
-        inputs = {**identity.tensors, **{name: code[None] for name, code in codes.items()}}
-        outputs = self._backend.run("generator", inputs)
-        return _to_uint8(outputs["image"][0]), _to_uint8(outputs["mask"][0])
+        return {**identity.tensors, **{name: code[None] for name, code in codes.items()}}
 
     def warm_up(self) -> None:
         """Compile every network by running it once, so that the first frame is not late."""
@@ -251,6 +257,13 @@ class Puppeteer:
 
 def _first(codes_BD: NDArray[np.float32]) -> Code:
     return np.asarray(codes_BD[0], np.float32)
+
+
+def _frozen(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What cannot be written need not be copied to a GPU with every picture."""
+    tensor = np.ascontiguousarray(tensor, np.float32)
+    tensor.setflags(write=False)
+    return tensor
 
 
 def _which(number: int, count: int) -> str:
@@ -267,9 +280,3 @@ def _resized(image_HWC: Image, side_px: int) -> Image:
     if image_HWC.shape[0] == side_px:
         return image_HWC
     return np.asarray(cv2.resize(image_HWC, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _to_uint8(image_CHW: NDArray[np.float32]) -> Image:
-    """[0, 1] channels first to 0..255 channels last, rounded; contiguous, as encoders want it."""
-    channels = [cv2.convertScaleAbs(channel_HW, alpha=255.0) for channel_HW in image_CHW]
-    return np.asarray(cv2.merge(channels), np.uint8)

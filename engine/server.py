@@ -123,6 +123,13 @@ def _add_performing(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--backend", default=defaults.backend, choices=BACKENDS, help="default %(default)s")
     group.add_argument("--threads", type=int, default=None, help="inference threads (default: the backend's)")
+    group.add_argument(
+        "--batching",
+        choices=("auto", "on", "off"),
+        default=defaults.batching,
+        help="draw the pictures of several sessions together; auto: where the backend gains by it, as on a "
+        "GPU (default %(default)s)",
+    )
     group.add_argument("--fps", type=float, default=defaults.performance.fps, help="default %(default)g")
     group.add_argument("--clip", type=Path, default=BUILT_IN_CLIP, help="built-in driver: a video or a photo")
     group.add_argument(
@@ -174,6 +181,7 @@ def config_from(args: argparse.Namespace) -> EngineConfig:
         model=args.model,
         backend=args.backend,
         threads=args.threads,
+        batching=args.batching,
         max_sessions=args.max_sessions,
         token=_secret("--token-file", args.token_file),
         allow_origins=tuple(args.allow_origin),

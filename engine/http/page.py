@@ -36,9 +36,12 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    sessions = request.app[SERVICE].sessions
+    service = request.app[SERVICE]
+    sessions = service.sessions
     performances = {session.id: session.performance.metrics for session in sessions}
-    text = prometheus_text(performances, sessions.finished_frames)
+    batcher = service.model.batcher
+    batches = None if batcher is None else batcher.figures()
+    text = prometheus_text(performances, sessions.finished_frames, batches)
     return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

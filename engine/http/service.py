@@ -45,7 +45,7 @@ class Service:
             clock=self.clock,
             config=self.config.performance,
             encoder=self.model.encoder,
-            generator=self.model.generator,
+            generator=self.model.open_generator(),
             open_tracker=self.model.open_tracker,
             open_clip=self._open_clip,
             find_identity=self.model.identity,

@@ -1,7 +1,14 @@
 import pytest
 
 from engine.clock import MediaClock
-from engine.metrics import FrameRate, PerformanceMetrics, StageTimes, percentiles, prometheus_text
+from engine.metrics import (
+    BatchFigures,
+    FrameRate,
+    PerformanceMetrics,
+    StageTimes,
+    percentiles,
+    prometheus_text,
+)
 
 MS = 1_000_000
 
@@ -77,3 +84,13 @@ def test_a_stage_that_begins_while_the_others_are_told_does_no_harm() -> None:
     times.add("track", 2_000_000)
     assert set(times.percentiles_ms()) == {"track"}
     assert set(times.percentiles_ms()) == {"track", "generate"}
+
+
+def test_batches_are_told_beside_the_sessions() -> None:
+    figures = BatchFigures(runs={1: 7, 3: 2}, errors=1, busy_share=0.25, occupancy=0.8, waits_ms=[2.0])
+    lines = prometheus_text({}, batches=figures).splitlines()
+    assert 'gcavt_batches_total{pictures="3"} 2' in lines
+    assert "gcavt_batch_errors_total 1" in lines
+    assert "gcavt_batch_busy 0.25" in lines
+    assert "gcavt_batch_occupancy 0.8" in lines
+    assert 'gcavt_batch_wait_ms{quantile="0.50"} 2' in lines
