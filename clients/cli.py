@@ -55,6 +55,11 @@ COMMANDS = (
     Command(
         "bench voice", "clients.bench.voice", "measure how the lips follow a voice, and how soon they close"
     ),
+    Command(
+        "bench switch",
+        "clients.bench.switch",
+        "measure jumps and missing pictures where something is switched",
+    ),
     Command("bench overload", "clients.bench.overload", "measure what a model that is too slow does"),
     Command("bench follow", "clients.bench.follow", "correlate the avatar's head and face with its driver's"),
     Command(

@@ -14,6 +14,7 @@ from engine.clock import NS_PER_S, MediaClock
 from engine.codes import SOCKETS, Code, Socket
 from engine.compositor import BLACK, Compositor
 from engine.config import PerformanceConfig
+from engine.identity_fade import IdentityFade
 from engine.metrics import StageTimes
 from engine.patch_bay import IDLE, PatchBay, Route
 from engine.reader import Reading
@@ -25,7 +26,7 @@ from gcavt import code_space
 if TYPE_CHECKING:
     from engine.puppeteer import IdentityState, Puppeteer
 
-GAIN_STEP: Final = 0.08
+GAIN_STEP: Final = 0.05
 """Per picture: a slider may jump, the face may not."""
 
 
@@ -53,6 +54,7 @@ class Puppet:
         self._start_ns = clock.now_ns()
         self._gains: dict[Socket, float] = {}
         self._calibrations = Calibrations()
+        self._identity_fade = IdentityFade()
         self._fades = {
             socket: SocketFade(NATURAL_STEP[socket], hold_ms=config.hold_ms, ease_ms=config.ease_ms)
             for socket in SOCKETS
@@ -62,9 +64,8 @@ class Puppet:
         """Mix the codes, generate, and lay the picture out for the encoders."""
         codes = self.mix(puppeteer, identity, reading)
         with self._stages.measure("generate"):
-            cut_out = CutOut(
-                *puppeteer.generate(identity, codes["pose"], codes["expression"], codes["mouth"])
-            )
+            face = self._identity_fade.step(identity, reading.tick_ns, reading.bay.crossfade_ms)
+            cut_out = CutOut(*puppeteer.generate(face, codes["pose"], codes["expression"], codes["mouth"]))
         with self._stages.measure("deliver"):
             image_HWC = self.compositor.compose(cut_out.image_HWC, cut_out.mask_HW)
             yuv420p = np.asarray(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2YUV_I420), np.uint8)

@@ -21,6 +21,8 @@ NATURAL_STEP: Final[Mapping[Socket, float]] = {"pose": 0.23, "expression": 8.0, 
 """Change of a code in 40 ms that 1 % of natural steps exceed: p99 on the built-in clip, read by `lite` from
 every picture, is 0.235, 10.2 and 10.5 (voice: 9.3)."""
 NATURAL_PERIOD_NS: Final = NS_PER_S // 25
+FADE_SHARE: Final = 0.8
+"""No step of a cross-fade exceeds this share of a natural step: other sockets move meanwhile."""
 CUT_STEPS: Final = 2.5
 """A source that changes by this many natural steps at once was cut, not moved (the largest motion on the
 built-in clip is 1.6)."""
@@ -137,7 +139,8 @@ class SocketFade:
             return target
         wanted = self._fade.at(target, now_ns)
         elapsed = min(1.0, (now_ns - self._shown_ns) / NATURAL_PERIOD_NS)
-        code = stepped(self._shown, wanted, self._natural_step * elapsed)
+        share = FADE_SHARE if self._fade.duration_ns else 1.0
+        code = stepped(self._shown, wanted, share * self._natural_step * elapsed)
         if code is target:
             self._fade = None
         return code

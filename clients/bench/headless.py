@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -129,8 +130,10 @@ class Seen:
 class HeadlessClient:
     """One session on a running server. Use it as an async context manager."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, keep: list[NDArray[np.uint8]] | None = None) -> None:
+        """keep: where every picture that comes back goes, as I420 planes; None: nowhere."""
         self.seen = Seen()
+        self._keep = keep
         self.session_id = ""
         self._url = url
         self._clock = MediaClock()
@@ -155,9 +158,22 @@ class HeadlessClient:
             pass
         await self._http.close()
 
-    async def patch(self, **sockets: str) -> None:
-        async with self._http.patch(self._session_url(), json=sockets):
+    def now_s(self) -> float:
+        """By the clock of `seen.arrivals_s`."""
+        return self._clock.now_ns() / NS_PER_S
+
+    async def patch(self, **changes: object) -> None:
+        await self.call("PATCH", "", changes)
+
+    async def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
+        """Any request about this session. Raises aiohttp.ClientResponseError for an answer of 4xx or 5xx."""
+        async with self._http.request(method, self._session_url() + path, json=body):
             pass
+
+    async def identities(self) -> list[str]:
+        """The names of the faces that came with the model."""
+        async with self._http.get(f"{self._url}/identities") as response:
+            return [identity["name"] for identity in (await response.json())["identities"]]
 
     async def state(self) -> dict[str, Any]:
         async with self._http.get(self._session_url()) as response:
@@ -213,6 +229,8 @@ class HeadlessClient:
                 return
             assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
             brightness = _brightness(frame)
+            if self._keep is not None:
+                self._keep.append(np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8))
             before = self.seen.newest
             self.seen.arrivals_s.append(self._clock.now_ns() / NS_PER_S)
             self.seen.media_times_s.append(float(frame.pts * frame.time_base))

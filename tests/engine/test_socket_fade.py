@@ -8,7 +8,7 @@ import pytest
 from engine.codes import Code, Socket
 from engine.idle import idle_codes
 from engine.patch_bay import Route
-from engine.socket_fade import NATURAL_STEP, SocketFade, Spoken, between
+from engine.socket_fade import FADE_SHARE, NATURAL_STEP, SocketFade, Spoken, between
 from gcavt import code_space
 
 MS = 1_000_000
@@ -158,21 +158,29 @@ def test_no_step_of_any_transition_is_larger_than_natural_motion(socket: Socket)
     }[socket]
     script = Script(NATURAL_STEP[socket], idle)
     for frames, take, chain, said in (
-        (30, 0, (CAMERA, VOICE), {"camera": far[0]}),
-        (30, 0, (CLIP,), {"clip": far[1]}),
+        (40, 0, (CAMERA, VOICE), {"camera": far[0]}),
+        (40, 0, (CLIP,), {"clip": far[1]}),
         (3, 0, (CAMERA, VOICE), {"camera": far[0]}),
         (3, 0, (CLIP,), {"clip": far[1]}),
         (30, 0, (), {}),
-        (30, 0, (CAMERA, VOICE), {"voice": far[1]}),
-        (30, 0, (CAMERA, VOICE), {"camera": far[0], "voice": far[1]}),
+        (40, 0, (CAMERA, VOICE), {"voice": far[1]}),
+        (40, 0, (CAMERA, VOICE), {"camera": far[0], "voice": far[1]}),
         (40, 0, (CAMERA, VOICE), {}),
-        (30, 1, (CAMERA, VOICE), {"camera": far[1]}),
-        (30, 2, (CAMERA, VOICE), {"camera": far[0]}),
+        (40, 1, (CAMERA, VOICE), {"camera": far[1]}),
+        (40, 2, (CAMERA, VOICE), {"camera": far[0]}),
     ):
         script.show(chain, said, frames=frames, take=take)
         if said:
             assert min(np.linalg.norm(script.shown[-1] - code) for code in far) < 1e-4 or frames < 10
     assert script.largest_step <= NATURAL_STEP[socket] * 1.02
+
+
+def test_a_cross_fade_leaves_room_for_what_else_moves() -> None:
+    script = Script(1.0)
+    script.show((CAMERA,), {"camera": 0}, frames=10)
+    shown = script.show((CLIP,), {"clip": 5}, frames=20)
+    assert script.largest_step <= FADE_SHARE * 1.001
+    assert shown[-1] == 5
 
 
 def test_a_cut_in_the_same_source_is_crossed_at_natural_speed() -> None:
