@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, help="samples per step and process")
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        help="of the convolutions (default auto: bf16 where the processor has instructions for it)",
+    )
     parser.add_argument("--processes", type=int, default=1, help="data-parallel processes of one thread each")
     parser.add_argument(
         "--identities", type=int, default=252, help="identities to render when the data is missing"
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _configured(args: argparse.Namespace) -> TrainConfig:
     config = RECIPES[args.recipe]()
-    for name in ("steps", "batch_size", "learning_rate", "model"):
+    for name in ("steps", "batch_size", "learning_rate", "precision", "model"):
         value = getattr(args, name)
         if value is not None:
             config = replace(config, **{name: value})

@@ -47,6 +47,8 @@ class TrainConfig:
     clip_norm: float = 5.0
     ema_decay: float = 0.995
     seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the convolutions' products (see `training.precision`); auto: bf16 where the processor has it."""
     code_noise: float = 0.3
     """Standard deviation of the noise on expression and content codes, whose length is 16."""
     pose_noise: float = 0.0

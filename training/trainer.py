@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,7 @@ from gcavt.checkpoint import read_checkpoint, save_checkpoint
 from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
 from training.objectives.objective import Objective
+from training.precision import bf16_convolutions, is_bf16_fast
 from training.recipes import TrainConfig
 
 SAVE_EVERY_S = 240.0
@@ -77,6 +79,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
+        self.is_bf16 = config.precision == "bf16" or (config.precision == "auto" and is_bf16_fast())
         self.average = copy.deepcopy(model).eval()
         self.step = 0
         self.cpu_s = 0.0
@@ -136,9 +139,10 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.config)
         self.model.train()
         batch = self.objective.draw(rng, self.config.batch_size)
-        loss, figures = self.objective.loss(self.model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with bf16_convolutions(self.model) if self.is_bf16 else nullcontext():
+            loss, figures = self.objective.loss(self.model, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.world > 1:
             self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
