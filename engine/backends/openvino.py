@@ -17,6 +17,7 @@ from engine.backends.networks import batch_size, input_arrays
 from engine.errors import BundleError
 from trt_build.flavours import FLAVOURS, Precision
 from trt_build.manifest import FILE_NAME, Manifest
+from trt_build.openvino_precision import with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
@@ -77,11 +78,13 @@ class OpenVinoBackend:
         model = self._read(network)
         model.reshape({tensor.name: tensor.with_batch(batch) for tensor in self._specs[network].inputs})
         rewrite(model)
+        if self._has_bf16:
+            model = with_exact_geometry(self._core, model)
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # both workers would be pinned to the same core
-            "INFERENCE_PRECISION_HINT": "bf16" if self._has_bf16 and not _samples_by_grid(model) else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if self._has_bf16 else "f32",
         }
         if self._threads is not None:
             config["INFERENCE_NUM_THREADS"] = self._threads
@@ -124,8 +127,3 @@ def read_packed(core: ov.Core, content: bytes) -> ov.Model:
 def has_native_bf16(core: ov.Core) -> bool:
     """Whether OpenVINO reports that this CPU computes in bf16 (AMX or AVX512-BF16)."""
     return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-
-
-def _samples_by_grid(model: ov.Model) -> bool:
-    # bf16 has 8 bits of mantissa: a sampling coordinate would be wrong by half a pixel of 256
-    return any(node.get_type_name() == "GridSample" for node in model.get_ops())

@@ -15,7 +15,9 @@ from trt_build.verify import Arrays, largest_difference, sample_inputs
 
 def _outputs(model: ov.Model, inputs: Arrays) -> Arrays:
     # threads other than the reference's would add sums up in another order
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    compiled = ov.Core().compile_model(
+        model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    )
     results = compiled(inputs)
     return {output.get_any_name(): np.array(results[output]) for output in compiled.outputs}
 
@@ -39,26 +41,29 @@ def test_the_shipped_generator_draws_the_same_picture(batch: int) -> None:
             assert rewrite(model) == 0  # once is all
         pictures.append(_outputs(model, inputs))
     assert set(pictures[0]) == set(spec.output_names)
-    assert largest_difference(pictures[1], pictures[0]) < 1e-4
+    assert largest_difference(pictures[1], pictures[0]) < 5e-4  # of noise, sampled
 
 
-def test_a_position_beyond_the_border_is_mirrored() -> None:
+@pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
+def test_positions_are_scaled_and_mirrored_outside(padding: str) -> None:
     rng = np.random.default_rng(0)
     inputs: Arrays = {
-        "picture": rng.random((1, 3, 9, 12), np.float32),
-        "positions": rng.uniform(-6, 6, (1, 7, 5, 2)).astype(np.float32),
+        "picture": rng.random((2, 3, 9, 12), np.float32),
+        "positions": rng.uniform(-30, 40, (2, 7, 5, 2)).astype(np.float32),
     }
     picture, positions = (ops.parameter(list(array.shape), name=name) for name, array in inputs.items())
     for node in (picture, positions):
         node.output(0).set_names({node.get_friendly_name()})
-    attributes = {"align_corners": False, "mode": "bilinear", "padding_mode": "reflection"}
-    sampled = ops.grid_sample(picture, positions, attributes)
+    per_pixel = np.array([2 / 12, 2 / 9], np.float32)
+    grid = ops.subtract(ops.multiply(positions, per_pixel), np.float32(1))
+    attributes = {"align_corners": False, "mode": "bilinear", "padding_mode": padding}
+    sampled = ops.grid_sample(picture, grid, attributes)
     sampled.output(0).set_names({"sampled"})
     model = ov.Model([sampled], [picture, positions])
     before = _outputs(model, inputs)
     assert rewrite(model) == 1
     (left,) = (node for node in model.get_ops() if node.get_type_name() == "GridSample")
-    assert left.get_attributes()["padding_mode"] == "border"
+    assert left.get_attributes()["padding_mode"] == ("border" if padding == "reflection" else padding)
     assert largest_difference(_outputs(model, inputs), before) < 1e-5
 
 
@@ -77,12 +82,38 @@ def test_split_and_resized_channels_keep_their_names_and_numbers() -> None:
         output.set_names({name})
     model = ov.Model([large.output(0), parts.output(1), first.output(0)], [picture])
     before = _outputs(model, inputs)
-    assert rewrite(model) == 3
+    assert rewrite(model) == 4  # the slice becomes a split, which is then rewritten too
     after = _outputs(model, inputs)
     assert set(after) == {"large", "rest", "first"}
     assert after["first"].shape == (2, 2, 6, 8)
     np.testing.assert_array_equal(after["rest"], inputs["picture"][:, 2:])
     assert largest_difference(after, before) < 1e-6
+
+
+def test_slices_of_one_tensor_become_one_split_unless_they_overlap() -> None:
+    inputs: Arrays = {"codes": np.random.default_rng(2).random((2, 6), np.float32)}
+    codes = ops.parameter([2, 6], name="codes")
+    codes.output(0).set_names({"codes"})
+
+    def cut(start: int, stop: int, source: ov.Output) -> ov.Node:
+        return ops.slice(source, *(np.array([value], np.int64) for value in (start, stop, 1, 1)))
+
+    apart = [cut(1, 3, codes.output(0)), cut(-2, 6, codes.output(0))]
+    copy = ops.multiply(codes, np.float32(2)).output(0)
+    overlapping = [cut(0, 3, copy), cut(2, 9, copy)]
+    parts = [part.output(0) for part in (*apart, *overlapping)]
+    for index, output in enumerate(parts):
+        output.set_names({f"part_{index}"})
+    model = ov.Model(parts, [codes])
+    before = _outputs(model, inputs)
+    assert rewrite(model) == 2
+    assert _kinds(model).count("Slice") == 2
+    assert _kinds(model).count("VariadicSplit") == 1
+    after = _outputs(model, inputs)
+    assert {name: array.shape for name, array in after.items()} == {
+        name: array.shape for name, array in before.items()
+    }
+    assert largest_difference(after, before) == 0
 
 
 def test_what_is_no_picture_is_left_alone() -> None:

@@ -16,6 +16,12 @@ LIMITS = {"half": 2e-3, "full": 5e-4}
 """Of the range 0 to 1. The pictures are noise: a position rounded otherwise by 1e-4 px shows there."""
 
 
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared here are graphs; bf16 has its own gate, on real weights."""
+    monkeypatch.setattr("engine.backends.openvino.has_native_bf16", lambda core: False)
+
+
 @pytest.fixture(params=MEMBERS)
 def member(request: pytest.FixtureRequest) -> Member:
     chosen: Member = request.param
