@@ -231,13 +231,12 @@ def crop_face(
     colour, as in latent-pose-reenactment; with "replicate" the border pixels go on.
     """
     to_size = _scaled(crop_from_image, size_px / CROP_PX)
-    scale = _scale_of(to_size)
-    source, from_source = _shrunk_for(image_HWC, to_size, size_px, round(1.0 / max(scale, 1e-3)))
+    shrinking = shrinking_for(image_HWC.shape[:2], to_size, size_px)
     crop = cv2.warpAffine(
-        source,
-        from_source,
+        shrinking.of(image_HWC),
+        shrinking.crop_from_shrunk,
         (size_px, size_px),
-        flags=cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_LINEAR,
+        flags=cv2.INTER_CUBIC if enlarges(to_size) else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE if outside == "replicate" else cv2.BORDER_REFLECT_101,
     )
     if outside == "fade":
@@ -287,28 +286,56 @@ def _scale_of(matrix_23: Affine) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix_23[:, :2]))))
 
 
-def _shrunk_for(image_HWC: Image, to_crop: Affine, size_px: int, factor: int) -> tuple[Image, Affine]:
-    """The part of the image that the crop shows, `factor` times smaller, and the map from it to the crop.
+def enlarges(to_crop: Affine) -> bool:
+    """Whether a crop shows the image larger than it is; it is then cut by cubic interpolation."""
+    return _scale_of(to_crop) > 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrinking:
+    """The part of an image that a crop shows, how many times smaller it is made, and the map from there."""
+
+    rows: slice
+    columns: slice
+    factor: int
+    crop_from_shrunk: Affine
+
+    def of(self, image_HWC: Image) -> Image:
+        """The part, made smaller."""
+        part = image_HWC[self.rows, self.columns]
+        if self.factor == 1:
+            return part
+        size = (part.shape[1] // self.factor, part.shape[0] // self.factor)
+        return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def shrinking_for(image_hw: Sequence[int], to_crop: Affine, size_px: int = CROP_PX) -> Shrinking:
+    """How `crop_face` makes an image smaller before it is warped to a crop of size_px by `to_crop`.
 
     cv2.warpAffine has no area filter, so that a plain warp of a large face would alias.
     """
+    factor = round(1.0 / max(_scale_of(to_crop), 1e-3))
     if factor <= 1:
-        return image_HWC, to_crop
+        whole = slice(0, image_hw[0]), slice(0, image_hw[1])
+        return Shrinking(rows=whole[0], columns=whole[1], factor=1, crop_from_shrunk=to_crop)
     corner = size_px - 0.5
     corners = np.array([[-0.5, -0.5], [corner, -0.5], [-0.5, corner], [corner, corner]], dtype=np.float32)
     shown = transform_points(corners, np.asarray(cv2.invertAffineTransform(to_crop), dtype=np.float32))
-    image_wh = np.array([image_HWC.shape[1], image_HWC.shape[0]])
+    image_wh = np.array([image_hw[1], image_hw[0]])
     low, high = shown.min(axis=0), shown.max(axis=0)
     # what lies outside is reflected, and the reflection needs as much of the inside
     margin = max(0.0, float(np.max(-low)), float(np.max(high - image_wh))) + 2 * factor
     first = (np.clip(np.floor(low - margin), 0, image_wh - factor) // factor * factor).astype(int)
     blocks = np.maximum((np.clip(np.ceil(high + margin), 0, image_wh) - first) // factor, 1).astype(int)
     last = first + blocks * factor
-    part = image_HWC[first[1] : last[1], first[0] : last[0]]
-    shrunk = cv2.resize(part, (int(blocks[0]), int(blocks[1])), interpolation=cv2.INTER_AREA)
     linear = to_crop[:, :2] * factor
     offset = to_crop[:, :2] @ (first + (factor - 1) / 2.0) + to_crop[:, 2]
-    return np.asarray(shrunk, dtype=np.uint8), np.column_stack([linear, offset]).astype(np.float32)
+    return Shrinking(
+        rows=slice(int(first[1]), int(last[1])),
+        columns=slice(int(first[0]), int(last[0])),
+        factor=factor,
+        crop_from_shrunk=np.column_stack([linear, offset]).astype(np.float32),
+    )
 
 
 def _faded(crop_HWC: Image, crop_from_image: Affine, image_hw: Sequence[int]) -> Image:
@@ -351,6 +378,14 @@ def pose_input(crop_HWC: Image, landmarks_68: Points, size_px: int) -> Image:
     return image
 
 
+def pose_mask(landmarks_68: Points, size_px: int) -> Image:
+    """(size_px, size_px): 0 where `pose_input` blacks the crop out, else 255."""
+    mask = np.full((size_px, size_px), 255, dtype=np.uint8)
+    hull = _pose_mask_hull(_resized_points(landmarks_68, size_px / CROP_PX))
+    cv2.fillConvexPoly(mask, _fixed_point(hull), (0,), shift=_SUBPIXEL_BITS)
+    return mask
+
+
 def pose_landmarks(landmarks_68: Points, crop_px: int = CROP_PX) -> NDArray[np.float32]:
     """(136,): x and y of each landmark about the crop's centre, in quarters of the crop's side.
 
@@ -379,6 +414,14 @@ def expression_input(crop_HWC: Image, landmarks_68: Points, size_px: int, face_z
         crop_HWC, landmarks_68 = _zoomed_on_face(crop_HWC, landmarks_68, size_px, face_zoom)
     image, landmarks = _resized(crop_HWC, landmarks_68, size_px)
     return _keep_face(image, landmarks)
+
+
+def expression_mask(landmarks_68: Points, size_px: int, face_zoom: float = 1.0) -> Image:
+    """(size_px, size_px): 255 where `expression_input` keeps the face, else 0."""
+    if face_zoom != 1.0:
+        matrix = face_window(landmarks_68, size_px, face_zoom * size_px / CROP_PX)
+        return _face_mask((size_px, size_px), transform_points(landmarks_68, matrix))
+    return _face_mask((size_px, size_px), _resized_points(landmarks_68, size_px / CROP_PX))
 
 
 def mouth_crop(
@@ -440,12 +483,17 @@ def _pose_mask_hull(landmarks_68: Points) -> Points:
 
 
 def _keep_face(image_HWC: Image, landmarks_68: Points) -> Image:
+    mask = _face_mask(image_HWC.shape[:2], landmarks_68)
+    return np.asarray(cv2.bitwise_and(image_HWC, image_HWC, mask=mask), dtype=np.uint8)
+
+
+def _face_mask(image_hw: Sequence[int], landmarks_68: Points) -> Image:
     _, down = _face_axes(landmarks_68)
     brows = landmarks_68[BROWS] - EXPRESSION_BROW_RAISE * eye_distance(landmarks_68) * down
     hull = _fixed_point(np.concatenate([brows, landmarks_68[JAW]]))
-    mask = np.zeros(image_HWC.shape[:2], dtype=np.uint8)
+    mask = np.zeros((image_hw[0], image_hw[1]), dtype=np.uint8)
     cv2.fillConvexPoly(mask, hull, (255,), shift=_SUBPIXEL_BITS)
-    return np.asarray(cv2.bitwise_and(image_HWC, image_HWC, mask=mask), dtype=np.uint8)
+    return mask
 
 
 def _zoomed_on_face(
@@ -478,8 +526,14 @@ def _resized(crop_HWC: Image, landmarks_68: Points, size_px: int) -> tuple[Image
         return crop_HWC.copy(), landmarks_68
     interpolation = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
     image = cv2.resize(crop_HWC, (size_px, size_px), interpolation=interpolation)
-    landmarks = (landmarks_68 + np.float32(0.5)) * np.float32(scale) - np.float32(0.5)
-    return np.asarray(image, dtype=np.uint8), np.asarray(landmarks, dtype=np.float32)
+    return np.asarray(image, dtype=np.uint8), _resized_points(landmarks_68, scale)
+
+
+def _resized_points(points_N2: Points, scale: float) -> Points:
+    if scale == 1.0:
+        return points_N2
+    resized = (points_N2 + np.float32(0.5)) * np.float32(scale) - np.float32(0.5)
+    return np.asarray(resized, dtype=np.float32)
 
 
 def _fixed_point(points_N2: Points) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""The little of CUDA that a backend needs: device and pinned memory, one stream, a captured graph.
+"""The little of CUDA that a backend needs: device and pinned memory, streams, events, a captured graph.
 
 It speaks through NVIDIA's own cuda-python (`cuda.bindings`) rather than PyCUDA, in all of it: PyCUDA cannot
 capture a CUDA graph, and it is compiled by nvcc where it is installed, which the machine of somebody who owns
@@ -9,13 +9,15 @@ the first error are checked by the ordinary tests.
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 from cuda.bindings import runtime as cudart
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from engine.errors import GpuError, GpuLostError, GpuMemoryError
 
@@ -30,13 +32,33 @@ _SETUP_ERRORS: Final = frozenset(
         cudart.cudaError_t.cudaErrorStubLibrary,
     }
 )
+_FATAL_ERRORS: Final = frozenset(
+    {
+        cudart.cudaError_t.cudaErrorLaunchFailure,
+        cudart.cudaError_t.cudaErrorLaunchTimeout,
+        cudart.cudaError_t.cudaErrorIllegalAddress,
+        cudart.cudaError_t.cudaErrorIllegalInstruction,
+        cudart.cudaError_t.cudaErrorMisalignedAddress,
+        cudart.cudaError_t.cudaErrorInvalidAddressSpace,
+        cudart.cudaError_t.cudaErrorInvalidPc,
+        cudart.cudaError_t.cudaErrorHardwareStackError,
+        cudart.cudaError_t.cudaErrorAssert,
+        cudart.cudaError_t.cudaErrorECCUncorrectable,
+        cudart.cudaError_t.cudaErrorNvlinkUncorrectable,
+        cudart.cudaError_t.cudaErrorContextIsDestroyed,
+        cudart.cudaError_t.cudaErrorDevicesUnavailable,
+        cudart.cudaError_t.cudaErrorCudartUnloading,
+        cudart.cudaError_t.cudaErrorUnknown,
+    }
+)
+"""After one of these CUDA refuses all further work on the device in this process."""
 
 
 def checked(result: tuple[Any, ...]) -> Any:
-    """The value of a CUDA call, which comes behind its error code.
+    """The value of a call of the CUDA run time, which comes behind its error code.
 
-    Raises GpuMemoryError; GpuError: there is no GPU to work with; GpuLostError: anything else, for after a
-    failed kernel CUDA refuses all further work in this process until the device is reset.
+    Raises GpuMemoryError; GpuLostError: nothing on the device can be used any more; GpuError: there is no GPU
+    to work with, or the call was refused.
     """
     error, *values = result
     if error == cudart.cudaError_t.cudaSuccess:
@@ -49,29 +71,90 @@ def checked(result: tuple[Any, ...]) -> Any:
         )
     if error in _SETUP_ERRORS:
         raise GpuError(f"There is no NVIDIA GPU to work with: {reason}. `gcavt doctor` says more.")
-    raise GpuLostError(f"The GPU failed: {reason}.")
+    if error in _FATAL_ERRORS:
+        raise GpuLostError(f"The GPU failed: {reason}.")
+    raise GpuError(f"The GPU refused: {reason}.")
+
+
+def _make_current() -> None:
+    checked(cudart.cudaSetDevice(0))
+
+
+def _reset() -> None:
+    cudart.cudaDeviceReset()  # its own result is that of the failure before it
 
 
 class Device:
-    """GPU 0 of this process, and which of its resets everything on it belongs to."""
+    """GPU 0 of this process. Several threads use it, each through an owner of what it has there.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.generation = 0
+    When one of them loses the device it is lost to all: everything of every owner is then freed and the
+    device reset, once, while nobody is at work on it. What is made later belongs to the next generation.
+    """
 
-    def open(self) -> int:
-        """Make the GPU current in this thread; the generation of what is made on it. Raises GpuError."""
-        if checked(cudart.cudaGetDeviceCount()) < 1:
-            raise GpuError("There is no NVIDIA GPU to work with. `gcavt doctor` says more.")
-        checked(cudart.cudaSetDevice(0))
-        return self.generation
+    def __init__(
+        self, make_current: Callable[[], None] = _make_current, reset: Callable[[], None] = _reset
+    ) -> None:
+        self._make_current = make_current
+        self._reset = reset
+        self._changed = threading.Condition()
+        self._users = 0
+        self._generation = 0
+        self._is_resetting = False
+        self._owners: dict[object, Callable[[], None]] = {}
+
+    def open(self, owner: object, free: Callable[[], None]) -> int:
+        """Take in an owner, whose `free` lets go of all it has; the generation of what it makes from now on.
+
+        Makes the device current in this thread. Raises GpuError: there is none.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_resetting)
+            self._make_current()
+            self._owners[owner] = free
+            return self._generation
+
+    @contextmanager
+    def used(self, generation: int) -> Iterator[None]:
+        """While it lasts this thread works on the device, which is current in it, and nobody resets it.
+
+        Raises GpuLostError: what the owner has was lost, by whomever.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_resetting)
+            if generation != self._generation:
+                raise GpuLostError("The GPU was lost and reset.")
+            self._users += 1
+        try:
+            self._make_current()
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def leave(self, owner: object) -> None:
+        """The owner has freed what it had."""
+        with self._changed:
+            self._owners.pop(owner, None)
 
     def reset(self, generation: int) -> None:
-        """Give up everything on the GPU after it was lost; only the first of those who lost it does."""
-        with self._lock:
-            if generation == self.generation:
-                cudart.cudaDeviceReset()  # its own result is that of the failure before it
-                self.generation += 1
+        """Give up everything on the device after it was lost; only the first of those who lost it does."""
+        with self._changed:
+            if generation != self._generation or self._is_resetting:
+                self._changed.wait_for(lambda: not self._is_resetting)
+                return
+            self._is_resetting = True
+            self._changed.wait_for(lambda: self._users == 0)
+            owners, self._owners = self._owners, {}
+        try:
+            for free in owners.values():
+                free()
+            self._reset()
+        finally:
+            with self._changed:
+                self._generation += 1
+                self._is_resetting = False
+                self._changed.notify_all()
 
 
 DEVICE: Final = Device()
@@ -79,7 +162,6 @@ DEVICE: Final = Device()
 
 def compute_capability() -> ComputeCapability:
     """Of the GPU that is used. Raises GpuError: there is none."""
-    DEVICE.open()
     attributes = cudart.cudaDeviceAttr
     major = checked(cudart.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMajor, 0))
     minor = checked(cudart.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMinor, 0))
@@ -88,9 +170,18 @@ def compute_capability() -> ComputeCapability:
 
 def device_name() -> str:
     """Such as `NVIDIA GeForce RTX 4090`. Raises GpuError: there is none."""
-    DEVICE.open()
     properties = checked(cudart.cudaGetDeviceProperties(0))
     return str(properties.name.split(b"\0")[0].decode())
+
+
+class Event:
+    """A moment in one stream that others can wait for, without the host."""
+
+    def __init__(self) -> None:
+        self.handle = checked(cudart.cudaEventCreateWithFlags(cudart.cudaEventDisableTiming))
+
+    def close(self) -> None:
+        cudart.cudaEventDestroy(self.handle)
 
 
 class Stream:
@@ -103,6 +194,14 @@ class Stream:
     def handle(self) -> int:
         return int(self._stream)
 
+    def record(self, event: Event) -> None:
+        """The event is the moment at which everything put in so far has run."""
+        checked(cudart.cudaEventRecord(event.handle, self._stream))
+
+    def wait_for(self, event: Event) -> None:
+        """What is put in from now on runs after the event, as it was last recorded."""
+        checked(cudart.cudaStreamWaitEvent(self._stream, event.handle, 0))
+
     def wait(self) -> None:
         """Until everything that was put in has run; an error of any of it is raised here."""
         checked(cudart.cudaStreamSynchronize(self._stream))
@@ -113,11 +212,12 @@ class Stream:
         checked(cudart.cudaStreamBeginCapture(self._stream, mode))
         try:
             work()
-        finally:
-            graph = checked(
-                cudart.cudaStreamEndCapture(self._stream)
-            )  # also after an error: the stream goes on
-        return Graph(graph, self._stream)
+        except BaseException:
+            _, graph = cudart.cudaStreamEndCapture(self._stream)  # the stream goes on; the error is `work`'s
+            if graph is not None and int(graph):
+                cudart.cudaGraphDestroy(graph)
+            raise
+        return Graph(checked(cudart.cudaStreamEndCapture(self._stream)), self._stream)
 
     def close(self) -> None:
         cudart.cudaStreamDestroy(self._stream)
@@ -127,9 +227,12 @@ class Graph:
     """Recorded work that is launched as one."""
 
     def __init__(self, graph: Any, stream: Any) -> None:
+        """Takes the graph over."""
         self._stream = stream
-        self._executable = checked(cudart.cudaGraphInstantiate(graph, 0))
-        checked(cudart.cudaGraphDestroy(graph))
+        try:
+            self._executable = checked(cudart.cudaGraphInstantiate(graph, 0))
+        finally:
+            cudart.cudaGraphDestroy(graph)
 
     def launch(self) -> None:
         checked(cudart.cudaGraphLaunch(self._executable, self._stream))
@@ -138,36 +241,55 @@ class Graph:
         cudart.cudaGraphExecDestroy(self._executable)
 
 
-class Buffer:
-    """A float32 tensor twice: in pinned host memory, which the GPU copies from by itself, and on the GPU."""
+class DeviceMemory:
+    """Bytes on the GPU, zero at first; aligned to 256."""
 
-    def __init__(self, values: int) -> None:
-        self.values = values
-        bytes_ = values * np.dtype(np.float32).itemsize
-        self._host = checked(cudart.cudaHostAlloc(bytes_, cudart.cudaHostAllocDefault))
+    def __init__(self, size: int) -> None:
+        self.size = size
+        pointer = checked(cudart.cudaMalloc(max(size, 1)))
+        self.address = int(pointer)
         try:
-            self._device = checked(cudart.cudaMalloc(bytes_))
+            checked(cudart.cudaMemset(pointer, 0, max(size, 1)))
         except GpuError:
-            cudart.cudaFreeHost(self._host)
+            self.close()
             raise
-        memory = (ctypes.c_float * values).from_address(int(self._host))
-        self.host: NDArray[np.float32] = np.ctypeslib.as_array(memory)
+
+    def close(self) -> None:
+        cudart.cudaFree(self.address)
+
+
+class Buffer:
+    """An array twice: in pinned host memory, which the GPU copies from by itself, and on the GPU."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> None:
+        self._device = DeviceMemory(math.prod(shape) * np.dtype(dtype).itemsize)
+        try:
+            self._host = int(checked(cudart.cudaHostAlloc(self._device.size, cudart.cudaHostAllocDefault)))
+        except GpuError:
+            self._device.close()
+            raise
+        memory = (ctypes.c_uint8 * self._device.size).from_address(self._host)
+        self.host: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+        """Not to be touched while a copy is under way, nor after `close`."""
+        self._bytes_per_row = self.host.strides[0] if shape[0] > 1 else self._device.size
 
     @property
     def address(self) -> int:
         """On the GPU."""
-        return int(self._device)
+        return self._device.address
 
-    def upload(self, values: int, stream: Stream) -> None:
-        """Begin to copy the first `values` numbers to the GPU."""
+    def upload(self, first: int, last: int, stream: Stream) -> None:
+        """Begin to copy rows (of the first axis) from `first` to before `last` to the GPU."""
         kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        checked(cudart.cudaMemcpyAsync(self._device, self._host, 4 * values, kind, stream.handle))
+        offset, size = first * self._bytes_per_row, (last - first) * self._bytes_per_row
+        checked(cudart.cudaMemcpyAsync(self.address + offset, self._host + offset, size, kind, stream.handle))
 
-    def download(self, values: int, stream: Stream) -> None:
-        """Begin to copy the first `values` numbers from the GPU."""
+    def download(self, rows: int, stream: Stream) -> None:
+        """Begin to copy the first `rows` rows from the GPU."""
         kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        checked(cudart.cudaMemcpyAsync(self._host, self._device, 4 * values, kind, stream.handle))
+        size = rows * self._bytes_per_row
+        checked(cudart.cudaMemcpyAsync(self._host, self.address, size, kind, stream.handle))
 
     def close(self) -> None:
-        cudart.cudaFree(self._device)
+        self._device.close()
         cudart.cudaFreeHost(self._host)

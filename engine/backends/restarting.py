@@ -20,7 +20,7 @@ from engine.backends.abilities import (
     run_together,
 )
 from engine.backends.backend import Backend, Tensors
-from engine.errors import GpuError, GpuLostError, GpuMemoryError
+from engine.errors import GpuError
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class RestartingBackend:
         backend = self._backend or self._open_again()
         try:
             return job(backend)
-        except (GpuLostError, GpuMemoryError) as error:
+        except GpuError as error:
             logger.exception("everything on the GPU is given up")
             self._note(error)
             self._backend = None

@@ -1,5 +1,10 @@
 """TensorRT and TensorRT for RTX on an NVIDIA GPU: engines out of the engine store, tensors by name.
 
+Each network has a stream of its own, and per size of batch a context with its memory, its buffers and its
+graph, so that no picture waits for a shape to be set up. What stays the same from picture to picture, such as
+an identity's tensors, stays on the GPU. Faces are cut out of the camera's picture there (face_plan.py), the
+three visual encoders run beside each other, and pictures leave as bytes (pictures.cu).
+
 Both flavours share every line but two: RTX keeps the kernels it compiles in a run-time cache and captures its
 own CUDA graphs; for TensorRT the graph is captured here.
 """
@@ -7,18 +12,32 @@ own CUDA graphs; for TensorRT the graph is captured here.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.abilities import BATCH_SIZES, FaceLook, Picture, Results, padded
 from engine.backends.backend import Tensors
-from engine.backends.cuda import DEVICE, Buffer, Graph, Stream, compute_capability, device_name
+from engine.backends.cuda import (
+    DEVICE,
+    Buffer,
+    DeviceMemory,
+    Event,
+    Graph,
+    Stream,
+    compute_capability,
+    device_name,
+)
+from engine.backends.face_plan import Cut, FacePlan, cut_crop, cut_picture, face_plan, follows_plans
+from engine.backends.kernels import Kernels
 from engine.backends.networks import batch_size, input_arrays
+from engine.backends.slots import place
 from engine.errors import BackendMissingError, BundleError, GpuError, GpuLostError, GpuMemoryError
+from gcavt.preprocessing import CROP_PX
 from trt_build.flavours import FLAVOURS, Flavour, FlavourMissingError, FlavourName, Precision
 from trt_build.manifest import FILE_NAME, Manifest
 from trt_build.specs import EngineSpec, engine_specs
@@ -30,8 +49,17 @@ BUNDLED: Final = "engines"
 """A directory of this name in a bundle is looked into before the machine's own store."""
 
 
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+Closable = TypeVar("Closable", bound=_Closes)
+
+
 class TensorRtBackend:
-    """Each network an engine with buffers of its own on one stream; opened on first use."""
+    """Each network an engine, opened on first use."""
+
+    preferred_batch = BATCH_SIZES[-1]
 
     def __init__(
         self,
@@ -50,53 +78,108 @@ class TensorRtBackend:
         self.name = flavour if precision == "fp16" else f"{flavour}-{precision}"
         self._flavour = FLAVOURS[flavour]
         manifest = Manifest.load(bundle_dir / FILE_NAME)
+        self._config = manifest.config
         self._specs = engine_specs(manifest.config)
+        self.reads_faces = follows_plans(manifest.config)
         try:
             version = self._flavour.version()
         except FlavourMissingError as error:
             raise BackendMissingError(str(error)) from error
-        self._generation = DEVICE.open()
-        target = compute_capability()
-        key = EngineKey.of(manifest, flavour, precision, version, (target,))
-        self._store, self._engines = _find(bundle_dir, store, key)
-        self._cache_name = f"{self._engines.key.id[:12]}-{device_name().replace(' ', '_')}"
-        self._runtime = self._flavour.load().Runtime(self._flavour.log().receiver)
-        self._stream = Stream()
         self._networks: dict[str, _Network] = {}
+        self._faces: _Faces | None = None
         self._is_lost = False
-        self.provider = f"{self._flavour.product} {version}, {device_name()} (cuda), {precision}"
+        self._memory = ExitStack()
+        self._generation = DEVICE.open(self, self._free)
+        try:
+            with DEVICE.used(self._generation):
+                target, device = compute_capability(), device_name()
+                key = EngineKey.of(manifest, flavour, precision, version, (target,))
+                self._store, self._engines = _find(bundle_dir, store, key)
+                self._runtime = self._flavour.load().Runtime(self._flavour.log().receiver)
+                self._kernels = Kernels(target)
+                self._memory.callback(self._kernels.close)
+        except BaseException:
+            DEVICE.leave(self)
+            raise
+        self._cache_name = f"{self._engines.key.id[:12]}-{device.replace(' ', '_')}"
+        self.provider = f"{self._flavour.product} {version}, {device} (cuda), {precision}"
         logger.info("inference by %s", self.provider)
 
-    def run(self, network: str, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+    def run(self, network: str, inputs: Tensors) -> Results:
         """As of Backend. Raises GpuMemoryError, and GpuLostError after which the backend must be closed."""
         spec = self._specs[network]
         arrays = input_arrays(spec, inputs)
+        count = batch_size(arrays)
+        if count == 1:
+            return self._run(spec, [arrays])[0]
+        rows = [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)]
+        results = self._run(spec, rows)
+        return {name: np.concatenate([row[name] for row in results]) for name in spec.output_names}
+
+    def run_together(self, network: str, requests: Sequence[Tensors]) -> list[Results]:
+        """As of TakesBatches."""
+        spec = self._specs[network]
+        return self._run(spec, [_one(spec, request) for request in requests])
+
+    def draw_together(self, requests: Sequence[Tensors]) -> list[Picture]:
+        """As of DrawsPictures."""
+        spec = self._specs["generator"]
+        rows = [_one(spec, request) for request in requests]
+        with self._using():
+            return self._network(spec).lane(len(rows)).draw(rows, self._kernels)
+
+    def read_face(self, look: FaceLook) -> Results:
+        """As of ReadsFaces."""
+        plan = face_plan(look, self._config)
+        with self._using():
+            lanes = {name: self._network(self._specs[name]).lane(1) for name in plan.cuts}
+            if self._faces is None:
+                self._faces = _Faces(self._kernels)
+                self._memory.callback(self._faces.close)
+            return self._faces.read(plan, lanes)
+
+    def close(self) -> None:
+        """Free the GPU and keep what RTX compiled. After a lost device: reset it."""
+        if self._is_lost:
+            DEVICE.reset(self._generation)
+            return
         try:
-            DEVICE.open()  # which device is current is a matter of the thread
-            return self._network(spec).run(arrays)
+            with DEVICE.used(self._generation):
+                for name, network in self._networks.items():
+                    self._keep_cache(name, network)
+                self._free()
+        except GpuLostError:
+            return  # by another thread, which has freed this as well
+        DEVICE.leave(self)
+
+    def _free(self) -> None:
+        """Networks before the run time that they came from."""
+        for network in self._networks.values():
+            network.close()
+        self._networks.clear()
+        self._memory.close()
+        self._faces = None
+        self._runtime = None
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """DEVICE.used, noticing when the device is lost."""
+        try:
+            with DEVICE.used(self._generation):
+                yield
         except GpuLostError:
             self._is_lost = True
             raise
 
-    def close(self) -> None:
-        """Free the GPU and keep what RTX compiled. After a lost device: reset it."""
-        for name, network in self._networks.items():
-            if not self._is_lost:
-                self._keep_cache(name, network)
-            network.close()
-        self._networks.clear()
-        self._stream.close()
-        self._runtime = None
-        if self._is_lost:
-            DEVICE.reset(self._generation)
+    def _run(self, spec: EngineSpec, rows: Sequence[Tensors]) -> list[Results]:
+        with self._using():
+            return self._network(spec).lane(len(rows)).run(rows)
 
     def _network(self, spec: EngineSpec) -> _Network:
         if spec.name not in self._networks:
             content = _read(self._engines, spec.name)
             cache = self._store.read_cache(self._cache_file(spec.name))
-            self._networks[spec.name] = _Network(
-                self._flavour, self._runtime, content, spec, self._stream, cache
-            )
+            self._networks[spec.name] = _Network(self._flavour, self._runtime, content, spec, cache)
         return self._networks[spec.name]
 
     def _cache_file(self, network: str) -> str:
@@ -127,28 +210,31 @@ def _read(engines: EngineSet, network: str) -> bytes:
         raise BundleError(str(error)) from error
 
 
+def _one(spec: EngineSpec, request: Tensors) -> Tensors:
+    """A request's arrays, checked. Raises ValueError unless their batch is 1."""
+    arrays = input_arrays(spec, request)
+    if batch_size(arrays) != 1:
+        raise ValueError(f"{spec.name}: a request among others must have batch 1, got {batch_size(arrays)}")
+    return arrays
+
+
 class _Network:
-    """One engine with its context, its buffers and its graph."""
+    """One engine, with a lane per size of batch."""
 
     def __init__(
-        self, flavour: Flavour, runtime: Any, content: bytes, spec: EngineSpec, stream: Stream, cache: bytes
+        self, flavour: Flavour, runtime: Any, content: bytes, spec: EngineSpec, cache: bytes
     ) -> None:
         self._trt = flavour.load()
         self._spec = spec
-        self._stream = stream
-        self._cache: Any = None
-        self._buffers: dict[str, Buffer] = {}
-        self._uploaded: dict[str, NDArray[np.float32]] = {}
-        self._graph: Graph | None = None
-        self._batch = 0
+        self._captures_itself = flavour.name == "rtx"
+        self._lanes: dict[int, _Lane] = {}
         self._engine = runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise BundleError(f"{flavour.product} does not take the engine of {spec.name}; its log says why")
         self._check_tensors()
-        self._captures_itself = flavour.name == "rtx"
-        self._context = self._new_context(cache)
-        if self._context is None:  # what it needs is allocated here
-            raise GpuMemoryError(f"The GPU has no room to run {spec.name}.")
+        self._cache: Any = None
+        self._config = self._runtime_config(cache) if self._captures_itself else None
+        self._stream = Stream()
 
     def _check_tensors(self) -> None:
         names = {self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)}
@@ -156,9 +242,7 @@ class _Network:
         if names != wanted:
             raise BundleError(f"the engine of {self._spec.name} has the tensors {sorted(names)}")
 
-    def _new_context(self, cache: bytes) -> Any:
-        if not self._captures_itself:
-            return self._engine.create_execution_context()
+    def _runtime_config(self, cache: bytes) -> Any:
         config = self._engine.create_runtime_config()
         self._cache = config.create_runtime_cache()
         if cache and not self._cache.deserialize(cache):
@@ -171,66 +255,143 @@ class _Network:
         config.dynamic_shapes_kernel_specialization_strategy = (
             self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
-        return self._engine.create_execution_context(config)
+        config.set_execution_context_allocation_strategy(self._user_managed)
+        return config
 
-    def run(self, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name, copies that belong to the caller."""
-        batch = batch_size(arrays)
-        self._set_batch(batch)
-        for name, array in arrays.items():
-            self._upload(name, array)
-        self._enqueue()
-        for tensor in self._spec.outputs:
-            self._buffers[tensor.name].download(math.prod(tensor.with_batch(batch)), self._stream)
-        self._stream.wait()
-        return {
-            tensor.name: self._host(tensor.name, tensor.with_batch(batch)).copy()
-            for tensor in self._spec.outputs
-        }
+    @property
+    def _user_managed(self) -> Any:
+        """Each lane brings memory for its own batch: TensorRT would take that of 32 for every context."""
+        return self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
 
-    def _host(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        return self._buffers[name].host[: math.prod(shape)].reshape(shape)
+    def lane(self, batch: int) -> _Lane:
+        """The lane for so many rows, or a few more."""
+        size = padded(batch)
+        if size not in self._lanes:
+            chosen = self._user_managed if self._config is None else self._config
+            context = self._engine.create_execution_context(chosen)
+            if context is None:
+                raise GpuMemoryError(f"The GPU has no room to run {self._spec.name}.")
+            self._lanes[size] = _Lane(
+                context, self._spec, size, self._stream, captures_itself=self._captures_itself
+            )
+        return self._lanes[size]
 
-    def _set_batch(self, batch: int) -> None:
-        if batch == self._batch:
-            return
-        self._batch = 0  # until all of it is done
-        self._uploaded.clear()
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
-        for tensor in (*self._spec.inputs, *self._spec.outputs):
-            self._reserve(tensor.name, math.prod(tensor.with_batch(batch)))
-            if not self._context.set_tensor_address(tensor.name, self._buffers[tensor.name].address):
-                raise GpuError(f"{self._spec.name}: TensorRT refuses the tensor {tensor.name}.")
+    def runtime_cache(self) -> bytes | None:
+        """What RTX compiled so far; None for TensorRT, which compiles at build time."""
+        return None if self._cache is None else bytes(self._cache.serialize())
+
+    def close(self) -> None:
+        """Contexts before the engine that they came from."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+        self._config = self._cache = self._engine = None
+        self._stream.close()
+
+
+class _Lane:
+    """An engine for one size of batch: a context, its memory and buffers, and its graph."""
+
+    def __init__(
+        self, context: Any, spec: EngineSpec, size: int, stream: Stream, *, captures_itself: bool
+    ) -> None:
+        self.stream = stream
+        self._context = context
+        self._spec = spec
+        self._captures_itself = captures_itself
+        self._graph: Graph | None = None
+        self._buffers: dict[str, Buffer] = {}
+        self._held: list[dict[str, NDArray[np.float32]]] = [{} for _ in range(size)]
+        self._bytes: tuple[Buffer, Buffer] | None = None
+        """The generator's picture and mask as they leave."""
+        with ExitStack() as memory:
+            for tensor in (*spec.inputs, *spec.outputs):
+                self._buffers[tensor.name] = Buffer(tensor.with_batch(size))
+                memory.callback(self._buffers[tensor.name].close)
+            self._describe(size)
+            scratch = DeviceMemory(context.update_device_memory_size_for_shapes())
+            memory.callback(scratch.close)
+            context.set_device_memory(scratch.address, scratch.size)
+            self._memory = memory.pop_all()
+
+    def _describe(self, size: int) -> None:
         for tensor in self._spec.inputs:
-            if not self._context.set_input_shape(tensor.name, tensor.with_batch(batch)):
-                raise GpuError(f"{self._spec.name}: TensorRT refuses a batch of {batch}.")
+            if not self._context.set_input_shape(tensor.name, tensor.with_batch(size)):
+                raise GpuError(f"{self._spec.name}: TensorRT refuses a batch of {size}.")
+        for name, buffer in self._buffers.items():
+            if not self._context.set_tensor_address(name, buffer.address):
+                raise GpuError(f"{self._spec.name}: TensorRT refuses the tensor {name}.")
         if unset := self._context.infer_shapes():
             raise GpuError(f"{self._spec.name}: TensorRT does not know the shapes of {', '.join(unset)}.")
-        self._batch = batch
 
-    def _reserve(self, name: str, values: int) -> None:
-        """Buffers only grow: a smaller batch uses the front of a larger one's."""
-        present = self._buffers.get(name)
-        if present is not None and present.values >= values:
-            return
-        if present is not None:
-            del self._buffers[name]
-            present.close()
-        self._buffers[name] = Buffer(values)
+    def run(self, requests: Sequence[Tensors]) -> list[Results]:
+        """Outputs by name for each of the requests, copies that belong to the caller."""
+        rows = self._upload(requests)
+        self.enqueue()
+        for name in self._spec.output_names:
+            self._buffers[name].download(max(rows) + 1, self.stream)
+        self.stream.wait()
+        return [
+            {name: self._buffers[name].host[row : row + 1].copy() for name in self._spec.output_names}
+            for row in rows
+        ]
 
-    def _upload(self, name: str, array: NDArray[np.float32]) -> None:
-        """An array that cannot be written, such as an identity's, is not copied twice in a row."""
-        if self._uploaded.get(name) is array:
-            return
-        self._uploaded.pop(name, None)
-        self._host(name, array.shape)[...] = array
-        self._buffers[name].upload(array.size, self._stream)
-        if not array.flags.writeable:
-            self._uploaded[name] = array
+    def draw(self, requests: Sequence[Tensors], kernels: Kernels) -> list[Picture]:
+        """The generator's pictures as bytes, copies that belong to the caller."""
+        image, mask = (self._buffers[name] for name in ("image", "mask"))
+        if self._bytes is None:
+            size, _, height, width = image.host.shape
+            shapes = ((size, height, width, 3), (size, height, width))
+            self._bytes = Buffer(shapes[0], np.uint8), Buffer(shapes[1], np.uint8)
+            for buffer in self._bytes:
+                self._memory.callback(buffer.close)
+        rows = self._upload(requests)
+        self.enqueue()
+        count = max(rows) + 1
+        pixels = mask.host[0].size
+        addresses = (buffer.address for buffer in (image, mask, *self._bytes))
+        kernels.finish(self.stream, count, pixels, *addresses)
+        for buffer in self._bytes:
+            buffer.download(count, self.stream)
+        self.stream.wait()
+        images, masks = self._bytes
+        return [Picture(images.host[row].copy(), masks.host[row].copy()) for row in rows]
 
-    def _enqueue(self) -> None:
+    def _upload(self, requests: Sequence[Tensors]) -> list[int]:
+        """Begin to copy what the device does not have yet; the row that each request takes."""
+        rows = place(requests, self._held)
+        for name in self._spec.input_names:
+            changed = [
+                row
+                for row, request in zip(rows, requests, strict=True)
+                if self._put(name, row, request[name])
+            ]
+            if changed:  # rows between them are copied once more, which is quicker than one by one
+                self._buffers[name].upload(min(changed), max(changed) + 1, self.stream)
+        return rows
+
+    def _put(self, name: str, row: int, array: NDArray[np.float32]) -> bool:
+        """Lay a row ready for its upload; False if the device has it."""
+        if self._held[row].get(name) is array:
+            return False
+        self._buffers[name].host[row] = array[0]
+        if array.flags.writeable:
+            self._held[row].pop(name, None)
+        else:
+            self._held[row][name] = array
+        return True
+
+    def overwritten(self, name: str) -> int:
+        """Where the first row of an input lies, for somebody who fills it on the device."""
+        self._held[0].pop(name, None)
+        return self._buffers[name].address
+
+    def upload_row(self, name: str, values: NDArray[np.float32]) -> None:
+        """Begin to copy the first row of one input."""
+        self._put(name, 0, values[None])
+        self._buffers[name].upload(0, 1, self.stream)
+
+    def enqueue(self) -> None:
         """Run the engine: RTX by itself as a graph, else once plainly and from then on as one captured here.
 
         The plain run is needed: TensorRT sets up what depends on shapes in the first one, outside of capture.
@@ -240,23 +401,97 @@ class _Network:
             return
         self._execute()
         if not self._captures_itself:
-            self._stream.wait()
-            self._graph = self._stream.capture(self._execute)
+            self.stream.wait()
+            self._graph = self.stream.capture(self._execute)
+
+    def download_row(self, name: str) -> NDArray[np.float32]:
+        """Begin to copy the first row of one output to where this is; good once the stream was waited for."""
+        self._buffers[name].download(1, self.stream)
+        row: NDArray[np.float32] = self._buffers[name].host[0]
+        return row
 
     def _execute(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            self._stream.wait()  # raises what the GPU says, if it was the GPU
+        if not self._context.execute_async_v3(self.stream.handle):
             raise GpuError(f"{self._spec.name}: TensorRT refused to run; its log says why.")
 
-    def runtime_cache(self) -> bytes | None:
-        """What RTX compiled so far; None for TensorRT, which compiles at build time."""
-        return None if self._cache is None else bytes(self._cache.serialize())
-
     def close(self) -> None:
-        """Free everything. Order matters: contexts before engines, both before the memory they point to."""
+        """Whatever points to memory goes before it."""
         if self._graph is not None:
             self._graph.close()
-        self._context = self._engine = self._cache = None
-        for buffer in self._buffers.values():
-            buffer.close()
-        self._buffers.clear()
+        self._context = None
+        self._memory.close()
+
+
+class _Faces:
+    """Cuts a face out of a camera's picture and has its encoders read it, each in its own stream."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        self._kernels = kernels
+        self._memory = ExitStack()
+        self._stream = Stream()
+        self._memory.callback(self._stream.close)
+        self._crop = self._kept(DeviceMemory(CROP_PX * CROP_PX * 3))
+        self._is_cut = self._kept(Event())
+        self._are_read: dict[str, Event] = {}
+        self._masks: dict[str, Buffer] = {}
+        self._part: Buffer | None = None
+        self._shrunk: DeviceMemory | None = None
+
+    def read(self, plan: FacePlan, lanes: Mapping[str, _Lane]) -> Results:
+        """The code (D,) by encoder."""
+        crop = self._cut_crop(plan)
+        self._stream.record(self._is_cut)
+        codes = {
+            encoder: self._begin(encoder, lane, plan.cuts[encoder], crop) for encoder, lane in lanes.items()
+        }
+        self._stream.wait()  # by its events for the others as well
+        return {encoder: code.copy() for encoder, code in codes.items()}
+
+    def _cut_crop(self, plan: FacePlan) -> int:
+        part, shrunk = self._room_for(plan.part_HWC.size)
+        part.host[: plan.part_HWC.size] = plan.part_HWC.reshape(-1)
+        part.upload(0, plan.part_HWC.size, self._stream)
+        return cut_crop(self._kernels, self._stream, plan, part.address, shrunk.address, self._crop.address)
+
+    def _begin(self, encoder: str, lane: _Lane, cut: Cut, crop: int) -> NDArray[np.float32]:
+        """Put everything that one encoder does into its own stream; where its code will be."""
+        if encoder not in self._are_read:
+            self._are_read[encoder] = self._kept(Event())
+        mask = 0
+        if cut.mask_HW is not None:
+            if encoder not in self._masks:
+                self._masks[encoder] = self._kept(Buffer(cut.mask_HW.shape, np.uint8))
+            buffer = self._masks[encoder]
+            buffer.host[...] = cut.mask_HW
+            buffer.upload(0, len(cut.mask_HW), lane.stream)
+            mask = buffer.address
+        for name, values in cut.landmarks.items():
+            lane.upload_row(name, values)
+        lane.stream.wait_for(self._is_cut)
+        cut_picture(self._kernels, lane.stream, cut, crop, mask, lane.overwritten(cut.tensor))
+        lane.enqueue()
+        code = lane.download_row(cut.code)
+        lane.stream.record(self._are_read[encoder])
+        self._stream.wait_for(self._are_read[encoder])
+        return code
+
+    def _room_for(self, size: int) -> tuple[Buffer, DeviceMemory]:
+        """Memory for a picture of so many bytes, and for it made smaller; it only grows."""
+        if self._part is None or self._shrunk is None or self._part.host.size < size:
+            self._give_back()
+            self._part, self._shrunk = Buffer((size,), np.uint8), DeviceMemory(size // 4)
+        return self._part, self._shrunk
+
+    def _give_back(self) -> None:
+        for memory in (self._part, self._shrunk):
+            if memory is not None:
+                memory.close()
+        self._part = self._shrunk = None
+
+    def _kept(self, thing: Closable) -> Closable:
+        self._memory.callback(thing.close)
+        return thing
+
+    def close(self) -> None:
+        self._give_back()
+        self._memory.close()
