@@ -14,7 +14,9 @@ import onnx
 from tqdm import tqdm
 
 from clients.bench.report import table
-from clients.rendered_people import Person, play, render_people
+from clients.people import Person, play
+from clients.photographed_people import photographed_people
+from clients.rendered_people import render_people
 from engine.backends.backend import open_backend
 from engine.bundle import Bundle
 from engine.errors import EngineError, GpuError
@@ -61,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  RTX cards of the compute capabilities named by --target (8.9: RTX 40, 12.0: RTX 50).\n"
         "tensorrt: TensorRT for data centres. Builds on and for the GPU of this machine.\n"
         "openvino: --precision int8 for the CPU, kept for networks that it makes 1.15 times faster.\n\n"
-        "The networks are first run in the chosen precision on frames of rendered people and compared with\n"
-        "fp32 PyTorch: under 40 dB (fp16, bf16) or 35 dB (int8, fp8) of the final picture nothing is built.\n"
+        "The networks are first run in the chosen precision on rendered and photographed people and\n"
+        "compared with fp32 PyTorch: under 40 dB (fp16, bf16) or 35 dB (int8, fp8) of the final picture\n"
+        "nothing is built.\n"
         "Where there is a GPU, the engines themselves must pass the same."
     )
     parser.epilog = "example:\n  gcavt build --flavour rtx --target 8.9\n  gcavt serve --backend rtx"
@@ -169,7 +172,7 @@ def build_model(request: BuildRequest, *, again: bool = False) -> EngineSet:
     with store.lock(key):
         if not again and (store.root / key.folder).is_dir():
             return store.open(key)
-        people = render_people(request.frames, show_progress=True)
+        people = measured_people(request.frames)
         reference = reference_calls(request.bundle, people)
         if request.flavour.name == "openvino":
             return _build_for_cpu(request, people, reference)
@@ -208,7 +211,7 @@ def _build_for_cpu(request: BuildRequest, people: list[Person], reference: list[
             layers = {name: {"int8": int(name in chosen)} for name in packed}
             facts = {"engines": accuracy.to_json(), "gain": gains}
             return request.store.publish(request.key, contents, layers, facts)
-        dropped = min(chosen, key=lambda name: accuracy.networks[name].psnr_db)
+        dropped = min(chosen, key=accuracy.least_psnr_db)
         sys.stderr.write(f"{dropped} stays in full precision\n")
         chosen.remove(dropped)
     listed = ", ".join(f"{name} {gain:.2f}" for name, gain in gains.items())
@@ -244,6 +247,11 @@ def _publish(
     contents = {name: engine.content for name, engine in built.items()}
     layers = {name: engine.report.layers_by_type() for name, engine in built.items()}
     return store.publish(key, contents, layers, facts)
+
+
+def measured_people(frames: int) -> list[Person]:
+    """`frames` frames of rendered people and as many of photographed ones."""
+    return render_people(frames, show_progress=True) + photographed_people(frames)
 
 
 def reference_calls(bundle: Bundle, people: list[Person]) -> list[Call]:

@@ -7,8 +7,8 @@ import sys
 
 from clients.bench.model import precision_of
 from clients.bench.report import json_line
-from clients.build import FRAMES, BuildRequest, emulated_engines, reference_calls
-from clients.rendered_people import play, render_people
+from clients.build import FRAMES, BuildRequest, emulated_engines, measured_people, reference_calls
+from clients.people import play
 from engine.backends.backend import BACKENDS, open_backend
 from engine.bundle import Bundle
 from engine.errors import BackendMissingError, BundleError, EngineError, GpuError
@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", default="lite", help="name or directory of a bundle (default lite)"
     )
-    parser.add_argument("--frames", type=int, default=FRAMES, help="rendered frames (default %(default)s)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=FRAMES,
+        help="frames of rendered and of photographed people each (default %(default)s)",
+    )
     parser.add_argument("--backends", help="comma-separated (default: all that run here)")
     parser.add_argument(
         "--emulate", action="store_true", help="also run the graphs of GPU engines, their precision emulated"
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> list[Accuracy]:
     """One result per backend and precision."""
     bundle = Bundle.open(args.model)
-    people = render_people(args.frames, show_progress=True)
+    people = measured_people(args.frames)
     reference = reference_calls(bundle, people)
     names = args.backends.split(",") if args.backends else [name for name in BACKENDS if name != "pytorch"]
     results = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,11 +51,24 @@ def _accuracy(by: float, precision: str) -> Accuracy:
 
 
 def test_the_psnr_of_an_even_error_is_its_size_in_decibels() -> None:
-    result = _accuracy(0.01, "fp16")
+    (result,) = _accuracy(0.01, "fp16").kinds.values()
     assert result.picture.psnr_db == pytest.approx(40.0, abs=1e-3)
     assert result.picture.largest == pytest.approx(0.01, abs=1e-6)
     assert set(result.networks) == {"pose_encoder", "generator"}
     assert result.frames == 2
+
+
+def test_every_kind_of_picture_must_pass() -> None:
+    reference, replayed = (_played(_Brighter(by)) for by in (0.0, 0.002))
+    worse = _played(_Brighter(0.02))
+    for calls in (reference, replayed, worse):
+        calls += [replace(call, label="photographed") for call in calls]
+    mixed = compare(_Brighter(0.002), "fp16", reference, replayed[:4] + worse[4:])
+    assert {name: kind.frames for name, kind in mixed.kinds.items()} == {"": 2, "photographed": 2}
+    assert not mixed.passes
+    assert mixed.least_psnr_db() == pytest.approx(34.0, abs=0.1)
+    assert mixed.least_psnr_db("generator") > 50
+    assert "photographed, 2 frames" in accuracy_table([mixed])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +92,7 @@ def test_what_is_no_number_does_not_pass() -> None:
 
 def test_no_difference_is_infinitely_near() -> None:
     result = _accuracy(0.0, "fp32")
-    assert result.picture.psnr_db == math.inf
+    assert result.least_psnr_db() == math.inf
     assert result.passes
     assert result.to_json()["picture_psnr_db"] is None
 
@@ -91,11 +105,13 @@ def test_codes_are_measured_by_their_own_size() -> None:
 
 def test_a_recording_keeps_what_went_in() -> None:
     recorder = Recorder(_Brighter(0.0))
+    recorder.label = "photographed"
     array = np.zeros((1, 2), np.float32)
     recorder.run("pose_encoder", {"x": array})
     array += 1
     assert frames_of(recorder.calls, "pose_encoder")[0]["x"].max() == 0
     assert frames_of(recorder.calls, "generator") == []
+    assert recorder.calls[0].label == "photographed"
 
 
 def test_the_table_names_every_network_and_the_verdict() -> None:
