@@ -23,7 +23,7 @@ from gcavt.audio import (
     Resampler,
     StreamingMel,
 )
-from gcavt.preprocessing import Face, StableCrop, crop_face, face_from_landmarks, transform_points
+from gcavt.preprocessing import Face, StableCrop, face_from_landmarks, transform_points
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
@@ -77,14 +77,8 @@ class FaceDriver:
         with stages.measure("encode"):
             height, width = frame.image_HWC.shape[:2]
             crop_from_image = self._crop.update(face, (height, width))
-            crop_HWC = crop_face(frame.image_HWC, crop_from_image)
             landmarks_68 = transform_points(face.landmarks_68, crop_from_image)
-            read = {
-                "pose": puppeteer.pose_code,
-                "expression": puppeteer.expression_code,
-                "mouth": puppeteer.content_code,
-            }
-            codes = {socket: read[socket](crop_HWC, landmarks_68) for socket in due}
+            codes = puppeteer.codes_in_picture(frame.image_HWC, crop_from_image, landmarks_68, due)
         if "pose" in codes:
             codes["pose"] = self._steady_pose.update(codes["pose"], frame.capture_time_ns)
             if self._pose_read is not None:

@@ -6,19 +6,19 @@ one run of the generator. Used from one thread at a time; no PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.assets import face_landmarker_path, selfie_segmentation_path
-from engine.backends.abilities import draw_together
+from engine.backends.abilities import FaceLook, ReadsFaces, draw_together
 from engine.backends.backend import Backend
 from engine.bundle import BankIdentity, Bundle
-from engine.codes import Code, DrivingCodes
+from engine.codes import Code, DrivingCodes, Socket
 from engine.compositor import read_picture
 from engine.errors import BundleError, NoFaceError
 from engine.idle import idle_codes
@@ -26,6 +26,8 @@ from engine.reference_portraits import ReferencePair, pair_references
 from gcavt.code_space import pose_from_code, within_reach
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import (
+    Affine,
+    crop_face,
     expression_input,
     face_landmarks,
     mouth_crop,
@@ -41,6 +43,13 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
 Tensors = dict[str, NDArray[np.float32]]
+
+ENCODERS: Final[dict[Socket, str]] = {
+    "pose": "pose_encoder",
+    "expression": "expression_encoder",
+    "mouth": "content_encoder",
+}
+"""What reads each socket's code out of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,8 @@ class Puppeteer:
         self._specs = engine_specs(bundle.config)
         self._generator_inputs = self._specs["generator"].input_names
         self._is_exact = bundle.manifest.code_space == "exact"
+        reads_faces = isinstance(backend, ReadsFaces) and backend.reads_faces
+        self._face_reader = cast(ReadsFaces, backend) if reads_faces else None
 
     @property
     def has_exact_codes(self) -> bool:
@@ -202,6 +213,24 @@ class Puppeteer:
         """(256,) what the sound of a mel window (bands x frames) says."""
         inputs = {"mel_window": window_80x20[None, None]}
         return _first(self._backend.run("audio_encoder", inputs)["content_code"])
+
+    def codes_in_picture(
+        self, image_HWC: Image, crop_from_image: Affine, landmarks_68: Points, sockets: Collection[Socket]
+    ) -> dict[Socket, Code]:
+        """Codes for the sockets of a face in a camera's picture, cut out on the device where it does that.
+
+        landmarks_68 are in the pixels of the 256 px crop.
+        """
+        if not sockets:
+            return {}
+        if self._face_reader is not None:
+            encoders = {socket: ENCODERS[socket] for socket in sockets}
+            look = FaceLook(image_HWC, crop_from_image, landmarks_68, tuple(encoders.values()))
+            codes = self._face_reader.read_face(look)
+            return {socket: codes[encoder] for socket, encoder in encoders.items()}
+        crop_HWC = crop_face(image_HWC, crop_from_image)
+        read = {"pose": self.pose_code, "expression": self.expression_code, "mouth": self.content_code}
+        return {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
 
     def codes_of_face(self, crop_HWC: Image, landmarks_68: Points) -> DrivingCodes:
         """All three codes of one driving crop."""

@@ -117,20 +117,14 @@ class Echo:
     """Returns what it was given, in place of the image encoders."""
 
     def __init__(self) -> None:
-        self.calls = {"pose": 0, "expression": 0, "mouth": 0}
+        self.calls: dict[Socket, int] = {"pose": 0, "expression": 0, "mouth": 0}
 
-    def _code(self, name: str) -> NDArray[np.float32]:
-        self.calls[name] += 1
-        return np.full(4, self.calls[name], np.float32)
-
-    def pose_code(self, crop: object, landmarks: object) -> NDArray[np.float32]:
-        return self._code("pose")
-
-    def expression_code(self, crop: object, landmarks: object) -> NDArray[np.float32]:
-        return self._code("expression")
-
-    def content_code(self, crop: object, landmarks: object) -> NDArray[np.float32]:
-        return self._code("mouth")
+    def codes_in_picture(
+        self, image: object, crop: object, landmarks: object, sockets: frozenset[Socket]
+    ) -> dict[Socket, NDArray[np.float32]]:
+        for socket in sockets:
+            self.calls[socket] += 1
+        return {socket: np.full(4, self.calls[socket], np.float32) for socket in sockets}
 
 
 SOCKETS: frozenset[Socket] = frozenset({"pose", "expression", "mouth"})

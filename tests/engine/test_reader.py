@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.clock import MediaClock
-from engine.codes import Code
+from engine.codes import Code, Socket
 from engine.config import PerformanceConfig
 from engine.face_tracker import FaceTracker
 from engine.media import AudioChunk
@@ -117,10 +117,10 @@ class Speaking:
     seen: Code = np.full(4, 1, np.float32)
     heard: Code = np.full(4, 2, np.float32)
 
-    def pose_code(self, crop: object, landmarks: object) -> Code:
-        return self.seen
-
-    expression_code = content_code = pose_code
+    def codes_in_picture(
+        self, image: object, crop: object, landmarks: object, sockets: frozenset[Socket]
+    ) -> dict[Socket, Code]:
+        return dict.fromkeys(sockets, self.seen)
 
     def content_code_from_mel(self, window: object) -> Code:
         return self.heard

@@ -15,8 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.backends.abilities import FaceLook, to_bytes
+from engine.backends.abilities import FaceLook, Results, to_bytes
+from engine.backends.backend import Backend, Tensors, open_backend
 from engine.backends.face_plan import Border, cut_crop, cut_picture, face_plan, follows_plans
+from engine.bundle import Bundle
+from engine.codes import SOCKETS
+from engine.puppeteer import Puppeteer
 from gcavt.config import GcavtConfig
 from gcavt.preprocessing import (
     CROP_PX,
@@ -30,7 +34,7 @@ from gcavt.preprocessing import (
     to_network,
     transform_points,
 )
-from tests.bundles import astronaut
+from tests.bundles import TinyBundles, astronaut
 
 SOURCE = Path(__file__).parents[3] / "engine" / "backends" / "pictures.cu"
 HOST = """
@@ -318,3 +322,46 @@ def test_what_does_not_compile_says_why() -> None:
 
     with pytest.raises(GpuError, match=r"compute capability 8\.9: pictures\.cu\(1\): error"):
         compiled("no kernel", (8, 9))
+
+
+class CutsFaces:
+    """A CPU backend that reads faces as a GPU does: by plan and kernels, instead of cv2."""
+
+    name, provider, reads_faces = "cuts-faces", "CPU", True
+
+    def __init__(self, backend: Backend, kernels: HostKernels, config: GcavtConfig) -> None:
+        self._backend = backend
+        self._kernels = kernels
+        self._config = config
+
+    def run(self, network: str, inputs: Tensors) -> Results:
+        return self._backend.run(network, inputs)
+
+    def read_face(self, look: FaceLook) -> Results:
+        pictures = cut_by(self._kernels, look, self._config)
+        codes = {}
+        for encoder, cut in face_plan(look, self._config).cuts.items():
+            landmarks = {name: values[None] for name, values in cut.landmarks.items()}
+            inputs = {cut.tensor: pictures[encoder][None], **landmarks}
+            codes[encoder] = self._backend.run(encoder, inputs)[cut.code][0]
+        return codes
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_codes_read_on_a_device_are_those_read_on_the_cpu(
+    kernels: HostKernels, tiny_bundles: TinyBundles, case: str
+) -> None:
+    bundle = Bundle.open(tiny_bundles.path("edit_repose"))
+    backend = open_backend("onnxruntime", bundle.directory, threads=1)
+    look = look_at(photo(800, 1280), *CASES[case])
+    face = (look.image_HWC, look.crop_from_image, look.landmarks_68)
+    expected = Puppeteer(bundle, backend).codes_in_picture(*face, SOCKETS)
+    cutting = CutsFaces(backend, kernels, bundle.config)
+    found = Puppeteer(bundle, cutting).codes_in_picture(*face, SOCKETS)
+    assert set(found) == set(expected) == {"pose", "expression", "mouth"}
+    for socket, code in expected.items():
+        np.testing.assert_allclose(found[socket], code, atol=2e-3, err_msg=socket)
+    backend.close()
