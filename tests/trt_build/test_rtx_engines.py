@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from trt_build.manifest import Manifest, network_entry
 from trt_build.precision import typed_graph
 from trt_build.quantise import Arrays, quantiser
 from trt_build.specs import EngineSpec, TensorSpec, engine_specs
-from trt_build.store import EngineKey, EngineStore, StoreError
+from trt_build.store import FILE_NAME, EngineKey, EngineStore, StoreError
 from trt_build.verify import sample_inputs
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'gcavt-live[rtx]'")
@@ -166,10 +168,41 @@ def _check_reloaded(root: Path, key: EngineKey) -> None:
         assert len(content) == engine.bytes
         # bytes 24 to 27 of a plan are the version of the run time that built it
         assert ".".join(map(str, content[24:28])) == key.version
+    _check_refusals(EngineStore(root), key)
+
+
+def _check_refusals(store: EngineStore, key: EngineKey) -> None:
+    """What is not exactly what was asked for is never handed out; the message says why and what to run."""
+    found = store.find(key, (12, 0))
+    command = f"run: {key.build_command}"
+    other_weights = {name: "0" * 64 for name in key.weights}
+    for wanted, target, reason in (
+        (replace(key, version="9.9"), (12, 0), f"were built by TensorRT for RTX {key.version}, this is 9.9"),
+        (replace(key, weights=other_weights), (12, 0), "were built from other weights"),
+        (replace(key, spec="0"), (12, 0), "were built by another version of this engine"),
+        (key, (9, 0), "are for 8.9,12.0, not for 9.0"),
+    ):
+        with pytest.raises(StoreError, match=re.escape(reason)):
+            store.find(wanted, target)
     path = found.directory / "generator.engine"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(StoreError, match="cut short"):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(StoreError, match=f"is cut short .*{re.escape(command)}"):
         found.read("generator")
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(StoreError, match=f"is damaged: .*{re.escape(command)}"):
+        found.read("generator")
+    path.write_bytes(content)
+    manifest = found.directory / FILE_NAME
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"version": "', '"version": "0'))
+    with pytest.raises(StoreError, match="was changed after it was written"):
+        store.find(key, (12, 0))
+    manifest.write_text(text)
+    foreign = found.directory.with_name(f"{found.directory.name[:-12]}{'0' * 12}")
+    found.directory.rename(foreign)
+    with pytest.raises(StoreError, match=f"belongs to other engines, those of {found.directory.name}"):
+        store.find(key, (12, 0))
 
 
 @pytest.mark.slow
