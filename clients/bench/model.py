@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import torch
 
+from clients.bench import gpu_sessions
 from clients.bench.flops import gflop
 from clients.bench.interleaved import Timing, timed_in_turns
 from clients.bench.report import json_line, table
@@ -34,6 +35,7 @@ PATHS: Final = {
     "video": ("pose_encoder", "expression_encoder", "content_encoder", "generator"),
 }
 SESSION_FPS: Final = 25
+SESSION_TRIAL_S: Final = 4.0
 BATCHES: Final = (1, 2, 4, 8)
 GPU_BATCHES: Final = (1, 2, 4, 8, 16, 32)
 MATRIX_SIDE: Final = 1024
@@ -91,15 +93,18 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
     try:
         rows, peaks = measure(args)
+        sessions = [] if args.no_scaling else _sessions(args.models, rows)
     except (EngineError, ValueError, OSError) as error:
         sys.stderr.write(f"gcavt bench model: {error}\n")
         return 2
     print(report(rows, peaks))
+    if sessions:
+        print(f"\n{gpu_sessions.report(sessions)}")
     if args.plot:
         from clients.bench.model_plot import draw  # matplotlib is slow to load
 
         draw(rows, args.plot)
-    print(json_line("model", {"rows": rows, "peaks": peaks}))
+    print(json_line("model", {"rows": rows, "peaks": peaks, "sessions": sessions}))
     return 0
 
 
@@ -282,6 +287,18 @@ def _audio_case(model: OpenedModel, name: str, threads: int, batch: int) -> Case
 
 def _is_gpu(backend: Backend) -> bool:
     return "cuda" in backend.provider
+
+
+def _sessions(models: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each GPU backend that was timed carries."""
+    names = list(
+        dict.fromkeys(row["backend"] for row in rows if row["backend"].startswith(("rtx", "tensorrt")))
+    )
+    return [
+        row
+        for model in models
+        for row in gpu_sessions.session_rows(Bundle.open(model), names, PATHS, SESSION_TRIAL_S)
+    ]
 
 
 def sessions_at_25_fps(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
