@@ -23,7 +23,7 @@ import numpy as np
 
 from engine.assets import face_landmarker_path
 from engine.backends.abilities import BATCH_SIZES, preferred_batch
-from engine.backends.backend import Backend, open_backend
+from engine.backends.backend import Backend, open_backends
 from engine.batching import Batcher, Seat
 from engine.bundle import Bundle
 from engine.clock import MediaClock
@@ -126,9 +126,8 @@ class LiveModel:
         bundle = Bundle.open(config.model)
         if not bundle.identity_names():
             raise BundleError(f"model {bundle.name} comes without an identity to show")
-        encoding, generating, identifying = (
-            open_backend(config.backend, bundle.directory, threads=threads)
-            for threads in inference_threads(config.threads)
+        encoding, generating, identifying = open_backends(
+            config.backend, bundle.directory, inference_threads(config.threads)
         )
         return cls(
             bundle,

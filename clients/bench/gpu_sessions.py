@@ -1,8 +1,8 @@
 """How many live sessions one device carries: as many as get their pictures in time, drawn together.
 
-Every session has a phase of its own, as cameras have. At each tick its driver is encoded, in the one thread that
-all share, and its picture drawn through the batcher, as `gcavt serve` does; the time counts from the tick to the
-picture's bytes.
+Every session has a phase of its own, as cameras have. At each tick its driver is encoded, in the one thread
+that all share, and its picture drawn through the batcher, as `gcavt serve` does; the time counts from the
+tick to the picture's bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from clients.bench.report import table
 from engine.backends.abilities import BATCH_SIZES, preferred_batch
-from engine.backends.backend import Backend, Tensors, open_backend
+from engine.backends.backend import Backend, Tensors, open_backends
 from engine.batching import Batcher, Seat
 from engine.bundle import Bundle
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
@@ -151,7 +151,7 @@ def session_rows(
     rows = []
     for name in backends:
         for path, networks in paths.items():
-            encoding, generating = (open_backend(name, bundle.directory) for _ in range(2))
+            encoding, generating = open_backends(name, bundle.directory, [None, None])
             load = Load(encoding, generating, specs, networks[:-1])
             try:
                 trials = most_in_time(lambda count: load.play(count, seconds), MOST)  # noqa: B023

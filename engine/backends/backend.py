@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol
@@ -78,14 +79,22 @@ def open_backend(name: str, bundle_dir: Path, *, threads: int | None = None) -> 
     threads: CPU threads per network, None for the run time's own choice.
     Raises BackendMissingError (unknown name or package not installed), BundleError, and GpuError.
     """
+    return open_backends(name, bundle_dir, [threads])[0]
+
+
+def open_backends(name: str, bundle_dir: Path, threads: Sequence[int | None]) -> list[Backend]:
+    """As `open_backend`, one for each of several threads of this server, which then share a GPU's context."""
     if name not in _OPENERS:
         raise BackendMissingError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    opened = partial(_opened, name, bundle_dir)
     try:
         if not name.startswith(("rtx", "tensorrt")):
-            return _opened(name, bundle_dir, threads)
+            return [opened(count) for count in threads]
+        from engine.backends.process import RemoteBackend, WorkerProcess
         from engine.backends.restarting import RestartingBackend
 
-        return RestartingBackend(lambda: _opened(name, bundle_dir, threads))
+        process = WorkerProcess(opened)
+        return [RestartingBackend(partial(RemoteBackend, process, count)) for count in threads]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise

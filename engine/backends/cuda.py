@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -51,14 +49,14 @@ _FATAL_ERRORS: Final = frozenset(
         cudart.cudaError_t.cudaErrorUnknown,
     }
 )
-"""After one of these CUDA refuses all further work on the device in this process."""
+"""After one of these, CUDA's documentation says, this process must end for CUDA to work again."""
 
 
 def checked(result: tuple[Any, ...]) -> Any:
     """The value of a call of the CUDA run time, which comes behind its error code.
 
-    Raises GpuMemoryError; GpuLostError: nothing on the device can be used any more; GpuError: there is no GPU
-    to work with, or the call was refused.
+    Raises GpuMemoryError; GpuLostError: nothing can be done with the GPU any more in this process; GpuError:
+    there is no GPU to work with, or the call was refused.
     """
     error, *values = result
     if error == cudart.cudaError_t.cudaSuccess:
@@ -76,88 +74,9 @@ def checked(result: tuple[Any, ...]) -> Any:
     raise GpuError(f"The GPU refused: {reason}.")
 
 
-def _make_current() -> None:
+def make_current() -> None:
+    """Choose GPU 0 for this thread: which device is current is a matter of the thread. Raises GpuError."""
     checked(cudart.cudaSetDevice(0))
-
-
-def _reset() -> None:
-    cudart.cudaDeviceReset()  # its own result is that of the failure before it
-
-
-class Device:
-    """GPU 0 of this process. Several threads use it, each through an owner of what it has there.
-
-    When one of them loses the device it is lost to all: everything of every owner is then freed and the
-    device reset, once, while nobody is at work on it. What is made later belongs to the next generation.
-    """
-
-    def __init__(
-        self, make_current: Callable[[], None] = _make_current, reset: Callable[[], None] = _reset
-    ) -> None:
-        self._make_current = make_current
-        self._reset = reset
-        self._changed = threading.Condition()
-        self._users = 0
-        self._generation = 0
-        self._is_resetting = False
-        self._owners: dict[object, Callable[[], None]] = {}
-
-    def open(self, owner: object, free: Callable[[], None]) -> int:
-        """Take in an owner, whose `free` lets go of all it has; the generation of what it makes from now on.
-
-        Makes the device current in this thread. Raises GpuError: there is none.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_resetting)
-            self._make_current()
-            self._owners[owner] = free
-            return self._generation
-
-    @contextmanager
-    def used(self, generation: int) -> Iterator[None]:
-        """While it lasts this thread works on the device, which is current in it, and nobody resets it.
-
-        Raises GpuLostError: what the owner has was lost, by whomever.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_resetting)
-            if generation != self._generation:
-                raise GpuLostError("The GPU was lost and reset.")
-            self._users += 1
-        try:
-            self._make_current()
-            yield
-        finally:
-            with self._changed:
-                self._users -= 1
-                self._changed.notify_all()
-
-    def leave(self, owner: object) -> None:
-        """The owner has freed what it had."""
-        with self._changed:
-            self._owners.pop(owner, None)
-
-    def reset(self, generation: int) -> None:
-        """Give up everything on the device after it was lost; only the first of those who lost it does."""
-        with self._changed:
-            if generation != self._generation or self._is_resetting:
-                self._changed.wait_for(lambda: not self._is_resetting)
-                return
-            self._is_resetting = True
-            self._changed.wait_for(lambda: self._users == 0)
-            owners, self._owners = self._owners, {}
-        try:
-            for free in owners.values():
-                free()
-            self._reset()
-        finally:
-            with self._changed:
-                self._generation += 1
-                self._is_resetting = False
-                self._changed.notify_all()
-
-
-DEVICE: Final = Device()
 
 
 def compute_capability() -> ComputeCapability:

@@ -12,8 +12,8 @@ own CUDA graphs; for TensorRT the graph is captured here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from engine.backends.abilities import BATCH_SIZES, FaceLook, Picture, Results, padded
 from engine.backends.backend import Tensors
 from engine.backends.cuda import (
-    DEVICE,
     Buffer,
     DeviceMemory,
     Event,
@@ -31,12 +30,13 @@ from engine.backends.cuda import (
     Stream,
     compute_capability,
     device_name,
+    make_current,
 )
 from engine.backends.face_plan import Cut, FacePlan, cut_crop, cut_picture, face_plan, follows_plans
 from engine.backends.kernels import Kernels
 from engine.backends.networks import batch_size, input_arrays
 from engine.backends.slots import place
-from engine.errors import BackendMissingError, BundleError, GpuError, GpuLostError, GpuMemoryError
+from engine.errors import BackendMissingError, BundleError, GpuError, GpuMemoryError
 from gcavt.preprocessing import CROP_PX
 from trt_build.flavours import FLAVOURS, Flavour, FlavourMissingError, FlavourName, Precision
 from trt_build.manifest import FILE_NAME, Manifest
@@ -87,26 +87,20 @@ class TensorRtBackend:
             raise BackendMissingError(str(error)) from error
         self._networks: dict[str, _Network] = {}
         self._faces: _Faces | None = None
-        self._is_lost = False
         self._memory = ExitStack()
-        self._generation = DEVICE.open(self, self._free)
-        try:
-            with DEVICE.used(self._generation):
-                target, device = compute_capability(), device_name()
-                key = EngineKey.of(manifest, flavour, precision, version, (target,))
-                self._store, self._engines = _find(bundle_dir, store, key)
-                self._runtime = self._flavour.load().Runtime(self._flavour.log().receiver)
-                self._kernels = Kernels(target)
-                self._memory.callback(self._kernels.close)
-        except BaseException:
-            DEVICE.leave(self)
-            raise
+        make_current()
+        target, device = compute_capability(), device_name()
+        key = EngineKey.of(manifest, flavour, precision, version, (target,))
+        self._store, self._engines = _find(bundle_dir, store, key)
+        self._runtime = self._flavour.load().Runtime(self._flavour.log().receiver)
+        self._kernels = Kernels(target)
+        self._memory.callback(self._kernels.close)
         self._cache_name = f"{self._engines.key.id[:12]}-{device.replace(' ', '_')}"
         self.provider = f"{self._flavour.product} {version}, {device} (cuda), {precision}"
         logger.info("inference by %s", self.provider)
 
     def run(self, network: str, inputs: Tensors) -> Results:
-        """As of Backend. Raises GpuMemoryError, and GpuLostError after which the backend must be closed."""
+        """As of Backend. Raises GpuMemoryError, and GpuLostError after which this process must end."""
         spec = self._specs[network]
         arrays = input_arrays(spec, inputs)
         count = batch_size(arrays)
@@ -125,55 +119,33 @@ class TensorRtBackend:
         """As of DrawsPictures."""
         spec = self._specs["generator"]
         rows = [_one(spec, request) for request in requests]
-        with self._using():
-            return self._network(spec).lane(len(rows)).draw(rows, self._kernels)
+        make_current()
+        return self._network(spec).lane(len(rows)).draw(rows, self._kernels)
 
     def read_face(self, look: FaceLook) -> Results:
         """As of ReadsFaces."""
         plan = face_plan(look, self._config)
-        with self._using():
-            lanes = {name: self._network(self._specs[name]).lane(1) for name in plan.cuts}
-            if self._faces is None:
-                self._faces = _Faces(self._kernels)
-                self._memory.callback(self._faces.close)
-            return self._faces.read(plan, lanes)
+        make_current()
+        lanes = {name: self._network(self._specs[name]).lane(1) for name in plan.cuts}
+        if self._faces is None:
+            self._faces = _Faces(self._kernels)
+            self._memory.callback(self._faces.close)
+        return self._faces.read(plan, lanes)
 
     def close(self) -> None:
-        """Free the GPU and keep what RTX compiled. After a lost device: reset it."""
-        if self._is_lost:
-            DEVICE.reset(self._generation)
-            return
-        try:
-            with DEVICE.used(self._generation):
-                for name, network in self._networks.items():
-                    self._keep_cache(name, network)
-                self._free()
-        except GpuLostError:
-            return  # by another thread, which has freed this as well
-        DEVICE.leave(self)
-
-    def _free(self) -> None:
-        """Networks before the run time that they came from."""
-        for network in self._networks.values():
+        """Keep what RTX compiled and free the GPU: networks before the run time that they came from."""
+        make_current()
+        for name, network in self._networks.items():
+            self._keep_cache(name, network)
             network.close()
         self._networks.clear()
         self._memory.close()
         self._faces = None
         self._runtime = None
 
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        """DEVICE.used, noticing when the device is lost."""
-        try:
-            with DEVICE.used(self._generation):
-                yield
-        except GpuLostError:
-            self._is_lost = True
-            raise
-
     def _run(self, spec: EngineSpec, rows: Sequence[Tensors]) -> list[Results]:
-        with self._using():
-            return self._network(spec).lane(len(rows)).run(rows)
+        make_current()
+        return self._network(spec).lane(len(rows)).run(rows)
 
     def _network(self, spec: EngineSpec) -> _Network:
         if spec.name not in self._networks:

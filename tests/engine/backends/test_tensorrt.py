@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from engine.backends.abilities import FaceLook, run_together, to_bytes
-from engine.backends.backend import Tensors, open_backend
+from engine.backends.abilities import FaceLook, Results, run_together, to_bytes
+from engine.backends.backend import Backend, Tensors, open_backend
+from engine.backends.process import RemoteBackend, WorkerProcess
 from engine.backends.restarting import RestartingBackend
 from engine.bundle import PRETRAINED_DIR, Bundle
 from engine.errors import GpuError, GpuLostError, GpuMemoryError
@@ -85,7 +87,7 @@ def engines(
     root = tmp_path_factory.mktemp("engines")
     store = build_tiny_engines(tiny_bundles, request.param, target, root)
     bundle = tiny_bundles.path("edit_repose")
-    return lambda: TensorRtBackend(bundle, flavour=request.param, precision="fp16", store=store)
+    return partial(TensorRtBackend, bundle, flavour=request.param, precision="fp16", store=store)
 
 
 @pytest.mark.gpu
@@ -160,27 +162,27 @@ class TestOnGpu:
                 np.testing.assert_allclose(codes[encoder], code, atol=0.02, err_msg=encoder)
 
     def test_the_kernels_of_the_gpu_cut_what_cv2_cuts(self, backend: TensorRtBackend) -> None:
-        from engine.backends.cuda import DEVICE, Buffer, DeviceMemory, Stream
+        from engine.backends.cuda import Buffer, DeviceMemory, Stream, make_current
         from engine.backends.face_plan import cut_crop, cut_picture, face_plan
 
         look = look_at_astronaut(330.0)
         plan = face_plan(look, tiny_config("edit_repose"))
-        with DEVICE.used(backend._generation):
-            stream = Stream()
-            part, crop = Buffer((plan.part_HWC.size,), np.uint8), Buffer((256, 256, 3), np.uint8)
-            part.host[...] = plan.part_HWC.reshape(-1)
-            part.upload(0, part.host.size, stream)
-            shrunk = DeviceMemory(part.host.size)
-            cut_crop(backend._kernels, stream, plan, part.address, shrunk.address, crop.address)
-            crop.download(256, stream)
-            cut = plan.cuts["content_encoder"]
-            mouth = Buffer((3, cut.side_px, cut.side_px))
-            cut_picture(backend._kernels, stream, cut, crop.address, 0, mouth.address)
-            mouth.download(3, stream)
-            stream.wait()
-            found, mouth_found = crop.host.copy(), mouth.host.copy()
-            for memory in (part, crop, shrunk, mouth, stream):
-                memory.close()
+        make_current()
+        stream = Stream()
+        part, crop = Buffer((plan.part_HWC.size,), np.uint8), Buffer((256, 256, 3), np.uint8)
+        part.host[...] = plan.part_HWC.reshape(-1)
+        part.upload(0, part.host.size, stream)
+        shrunk = DeviceMemory(part.host.size)
+        cut_crop(backend._kernels, stream, plan, part.address, shrunk.address, crop.address)
+        crop.download(256, stream)
+        cut = plan.cuts["content_encoder"]
+        mouth = Buffer((3, cut.side_px, cut.side_px))
+        cut_picture(backend._kernels, stream, cut, crop.address, 0, mouth.address)
+        mouth.download(3, stream)
+        stream.wait()
+        found, mouth_found = crop.host.copy(), mouth.host.copy()
+        for memory in (part, crop, shrunk, mouth, stream):
+            memory.close()
         expected = crop_face(look.image_HWC, look.crop_from_image)
         assert np.abs(found.astype(int) - expected).max() <= 1
         side_px = tiny_config("edit_repose").mouth_px
@@ -199,35 +201,40 @@ class TestOnGpu:
             checked(cuda_runtime.cudaMalloc(2 * free))
 
 
+def open_poisonable(open_: Opener, threads: int | None) -> Backend:
+    """A backend whose network `poison` has the GPU write where nothing is, as a faulty driver might."""
+    from engine.backends.cuda import Stream
+
+    backend = open_()
+    run = backend.run
+
+    def run_or_poison(network: str, inputs: Tensors) -> Results:
+        if network == "poison":
+            stream = Stream()
+            backend._kernels.finish(stream, 1, 1, 8, 8, 8, 8)
+            stream.wait()
+        return run(network, inputs)
+
+    backend.run = run_or_poison  # type: ignore[method-assign]
+    return backend
+
+
 @pytest.mark.gpu
-def test_a_device_that_is_lost_comes_back_for_everybody(engines: Opener) -> None:
-    """A kernel writes where nothing is, as a fault of a driver might; two backends share the device."""
+def test_a_gpu_that_is_lost_comes_back_for_all_in_a_new_process(engines: Opener) -> None:
     inputs = sample_inputs(SPECS["pose_encoder"], 1)
-    opened: list[TensorRtBackend] = []
-
-    def open_() -> TensorRtBackend:
-        opened.append(engines())
-        return opened[-1]
-
-    backends = [RestartingBackend(open_), RestartingBackend(open_)]
+    process = WorkerProcess(partial(open_poisonable, engines))
+    backends = [RestartingBackend(partial(RemoteBackend, process, None)) for _ in range(2)]
     expected = [backend.run("pose_encoder", inputs)["pose_code"] for backend in backends]
-    poison(opened[0])
-    for backend in backends:
-        with pytest.raises(GpuLostError):
-            backend.run("pose_encoder", inputs)
+    first = process.pid
+    with pytest.raises(GpuLostError, match="IllegalAddress"):
+        backends[0].run("poison", {})
+    with pytest.raises(GpuLostError):
+        backends[1].run("pose_encoder", inputs)
     for backend, code in zip(backends, expected, strict=True):
         np.testing.assert_array_equal(backend.run("pose_encoder", inputs)["pose_code"], code)
+    assert process.pid not in (None, first)
+    for backend in backends:
         backend.close()
-    assert len(opened) == 4
-
-
-def poison(backend: TensorRtBackend) -> None:
-    """Have the GPU write to an address that is not its own; CUDA says so at the next call."""
-    from engine.backends.cuda import DEVICE, Stream
-
-    with DEVICE.used(backend._generation):
-        nowhere = [8, 8, 8, 8]
-        backend._kernels.finish(Stream(), 1, 1, *nowhere)
 
 
 def look_at_astronaut(side_px: float) -> FaceLook:
