@@ -23,12 +23,17 @@ import openvino as ov
 import openvino.opset13 as ops
 from numpy.typing import NDArray
 
-from trt_build.openvino_rewrites import constant, integers, numbers, replace, shape_of
+from trt_build.openvino_rewrites import constant, integers, numbers, replace, replace_output, shape_of
 
 _ATTRIBUTE: Final = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
 """As OpenVINO writes it; the CPU takes a ban of half precision for one of bf16 too."""
 _RESHAPES: Final = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
 _MOVED_THROUGH: Final = _RESHAPES | {"Transpose"}
+
+
+def has_native_bf16(core: ov.Core) -> bool:
+    """Whether OpenVINO reports that this CPU computes in bf16 (AMX or AVX512-BF16)."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def with_exact_geometry(core: ov.Core, model: ov.Model) -> ov.Model:
@@ -91,9 +96,29 @@ def _told(node: ov.Node, key: str) -> str:
 
 
 def _make_lasting(nodes: list[ov.Node]) -> None:
-    rules = (_clamp, _reshape_later, _plain_arithmetic, _concatenate, _product_by_matrix, _join_reshapes)
+    rules = (
+        _keep_axis,
+        _clamp,
+        _reshape_later,
+        _join_products,
+        _plain_arithmetic,
+        _concatenate,
+        _product_by_matrix,
+        _join_reshapes,
+    )
     for node in nodes:
         any(rule(node) for rule in rules)
+
+
+def _keep_axis(node: ov.Node) -> bool:
+    """One entry of an axis, taken as an axis of one."""
+    if node.get_type_name() != "Gather":
+        return False
+    index, axis = constant(node.input_value(1)), constant(node.input_value(2))
+    if index is None or axis is None or index.ndim != 0:
+        return False
+    entry = ops.gather(node.input_value(0), integers(int(index)), int(axis))
+    return replace(node, _reshaped(entry, node))
 
 
 def _join_reshapes(node: ov.Node) -> bool:
@@ -102,6 +127,8 @@ def _join_reshapes(node: ov.Node) -> bool:
     source = node.input_value(0)
     while source.get_node().get_type_name() in _RESHAPES:
         source = source.get_node().input_value(0)
+    if shape_of(source) == shape_of(node.output(0)):
+        return replace_output(node.output(0), source)
     return replace(node, _reshaped(source, node))
 
 
@@ -123,41 +150,75 @@ def _clamp(node: ov.Node) -> bool:
 
 
 def _reshape_later(node: ov.Node) -> bool:
-    """Arithmetic on one number of each sample goes before its reshaping, as OpenVINO would have it."""
-    operator = _ARITHMETIC.get(node.get_type_name())
-    if operator is None or math.prod(shape_of(node.output(0))[1:]) != 1:
+    """Arithmetic on one number of each sample goes before the reshaping of its operands."""
+    kind = node.get_type_name()
+    if kind not in (*_ARITHMETIC, "Negative") or math.prod(shape_of(node.output(0))[1:]) != 1:
         return False
-    for side in (0, 1):
-        number, reshaped = constant(node.input_value(1 - side)), node.input_value(side).get_node()
-        if number is not None and number.size == 1 and reshaped.get_type_name() in _RESHAPES:
-            operands = [ops.constant(np.float32(number.item()))] * 2
-            operands[side] = reshaped.input_value(0)
-            return replace(node, _reshaped(operator(*operands), node))
-    return False
+    operands, shapes = [], set()
+    for value in node.input_values():
+        number = constant(value)
+        if number is not None and number.size == 1:
+            operands.append(ops.constant(np.float32(number.item())).output(0))
+        elif value.get_node().get_type_name() in _RESHAPES:
+            operands.append(value.get_node().input_value(0))
+            shapes.add(shape_of(operands[-1]))
+    if len(operands) != node.get_input_size() or len(shapes) != 1:
+        return False
+    return replace(node, _reshaped(_plain(kind, *operands), node))
+
+
+def _join_products(node: ov.Node) -> bool:
+    """Constant factors in a row as one, and with the sign of what is subtracted.
+
+    In a network with operators in eight bits a factor alone is taken for the end of a dequantisation.
+    """
+    kind = node.get_type_name()
+    if kind not in ("Multiply", "Subtract"):
+        return False
+    value, inner = _apart(node)
+    product = inner.get_node()
+    if value is None or product.get_type_name() != "Multiply":
+        return False
+    factor, source = _apart(product)
+    if factor is None:
+        return False
+    if kind == "Multiply":
+        return replace(node, ops.multiply(source, numbers(factor * value)))
+    if constant(node.input_value(0)) is None:
+        return False
+    return replace(node, ops.add(ops.multiply(source, numbers(-factor)), numbers(value)))
 
 
 def _plain_arithmetic(node: ov.Node) -> bool:
     """Division, subtraction and change of sign as products and sums; no single number after a reshape."""
     kind = node.get_type_name()
     if kind == "Negative":
-        return replace(node, ops.multiply(node.input_value(0), numbers(-1)))
+        return replace(node, _plain(kind, node.input_value(0)))
     if kind not in _ARITHMETIC:
         return False
     value, source = _apart(node)
     is_second = constant(node.input_value(1)) is not None
+    is_moved = source.get_node().get_type_name() in _MOVED_THROUGH
     if value is None or not (is_second or kind in ("Add", "Multiply")):
         return False
-    if kind == "Divide":
-        value = np.reciprocal(value)
-    elif kind == "Subtract":
-        value = -value
-    shape = shape_of(node.output(0))
-    if value.size == 1 and source.get_node().get_type_name() in _MOVED_THROUGH:
+    if value.size == 1 and is_moved:
+        shape = shape_of(node.output(0))
         value = np.full((1,) * (len(shape) - 1) + shape[-1:], value.item(), np.float32)
     elif kind in ("Add", "Multiply"):
         return False
-    operator = ops.multiply if kind in ("Divide", "Multiply") else ops.add
-    return replace(node, operator(source, numbers(value)))
+    return replace(node, _plain(kind, source, numbers(value).output(0)))
+
+
+def _plain(kind: str, first: ov.Output, second: ov.Output | None = None) -> ov.Node:
+    """Arithmetic by addition and multiplication, where the second operand is a constant."""
+    if second is None:
+        return ops.multiply(first, numbers(-1))
+    value = constant(second)
+    if value is not None and kind == "Subtract":
+        return ops.add(first, ops.constant(-value))
+    if value is not None and kind == "Divide":
+        return ops.multiply(first, ops.constant(np.reciprocal(value)))
+    return _ARITHMETIC[kind](first, second)
 
 
 def _concatenate(node: ov.Node) -> bool:

@@ -28,15 +28,30 @@ MOST_CHANNELS: Final = 8
 
 def rewrite(model: ov.Model) -> int:
     """Rewrite a network of fixed shapes in place; returns how many operators were replaced."""
-    passes = Manager()
-    passes.register_pass(ConstantFolding())  # arithmetic on shapes, and weights stored in half
-    passes.run_passes(model)
+    _fold_constants(model)
     count = _group_slices(model)
     for node in model.get_ordered_ops():
         replacement = _REWRITES.get(node.get_type_name())
         count += replacement is not None and replacement(node)
     model.validate_nodes_and_infer_types()
     return count
+
+
+def _fold_constants(model: ov.Model) -> None:
+    """Compute arithmetic on shapes, and weights stored in half; weights in eight bits stay what they are."""
+    aside = []
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type() in (ov.Type.i8, ov.Type.u8):
+            stand_in = ops.parameter(node.get_shape(), node.get_element_type())
+            replace_output(node.output(0), stand_in.output(0))
+            aside.append((node, stand_in))
+    model.add_parameters([stand_in for _, stand_in in aside])
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
+    for node, stand_in in aside:
+        replace_output(stand_in.output(0), node.output(0))
+        model.remove_parameter(stand_in)
 
 
 def _interpolate_by_products(node: ov.Node) -> bool:
@@ -114,7 +129,7 @@ def _split_planes(node: ov.Node) -> bool:
         parts = ops.variadic_split(rows, integers(1), integers(*(size[1] for size in sizes)))
     parts.set_friendly_name(node.get_friendly_name())
     for index, (result, size) in enumerate(zip(results, sizes, strict=True)):
-        _replace_output(result, ops.reshape(parts.output(index), integers(*size), False).output(0))
+        replace_output(result, ops.reshape(parts.output(index), integers(*size), False).output(0))
     return True
 
 
@@ -151,7 +166,7 @@ def _as_split(axis: int, parts: Sequence[tuple[int, ov.Node]]) -> int:
         return 0  # they overlap
     split = ops.variadic_split(source, integers(axis), integers(*sizes.values()))
     for start, node in parts:
-        _replace_output(node.output(0), split.output(cuts.index(start)))
+        replace_output(node.output(0), split.output(cuts.index(start)))
     return len(parts)
 
 
@@ -167,15 +182,16 @@ _REWRITES: Final[dict[str, Callable[[ov.Node], bool]]] = {
 def replace(old: ov.Node, new: ov.Node) -> bool:
     """Put one operator in another's place, under its name. True."""
     new.set_friendly_name(old.get_friendly_name())
-    _replace_output(old.output(0), new.output(0))
-    return True
+    return replace_output(old.output(0), new.output(0))
 
 
-def _replace_output(old: ov.Output, new: ov.Output) -> None:
+def replace_output(old: ov.Output, new: ov.Output) -> bool:
+    """Let all that read one tensor read another. True."""
     names = old.get_names()
     for reader in old.get_target_inputs():
         reader.replace_source_output(new)
-    new.set_names(names)  # an output of the network is found by its name
+    new.add_names(names)  # an output of the network is found by its name
+    return True
 
 
 def shape_of(output: ov.Output) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from engine.backends.networks import batch_size, input_arrays
 from engine.errors import BundleError
 from trt_build.flavours import FLAVOURS, Precision
 from trt_build.manifest import FILE_NAME, Manifest
-from trt_build.openvino_precision import with_exact_geometry
+from trt_build.openvino_precision import has_native_bf16, with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
@@ -122,8 +122,3 @@ def read_packed(core: ov.Core, content: bytes) -> ov.Model:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         weights = np.frombuffer(archive.read("network.bin"), np.uint8)
         return core.read_model(archive.read("network.xml"), ov.Tensor(weights.copy()))
-
-
-def has_native_bf16(core: ov.Core) -> bool:
-    """Whether OpenVINO reports that this CPU computes in bf16 (AMX or AVX512-BF16)."""
-    return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")

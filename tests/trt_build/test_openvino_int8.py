@@ -12,6 +12,7 @@ from engine.bundle import PRETRAINED_DIR
 from engine.errors import BundleError
 from trt_build.flavours import FLAVOURS
 from trt_build.manifest import FILE_NAME, Manifest
+from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.store import EngineKey, EngineStore
 from trt_build.verify import sample_inputs
@@ -41,6 +42,17 @@ def test_a_packed_network_computes_in_eight_bits_near_the_original(packed, tmp_p
         "content_code"
     ]
     assert 0 < np.abs(code - exact).max() < 0.2 * np.abs(exact).max()
+
+
+def test_rewriting_leaves_weights_in_eight_bits(packed) -> None:  # type: ignore[no-untyped-def]
+    model = read_packed(ov.Core(), packed.eight)
+    kinds = [op.get_element_type() for op in model.get_ops() if op.get_type_name() == "Constant"]
+    assert kinds.count(ov.Type.i8) > 10
+    inputs = [tensor.get_any_name() for tensor in model.inputs]
+    rewrite(model)
+    after = [op.get_element_type() for op in model.get_ops() if op.get_type_name() == "Constant"]
+    assert after.count(ov.Type.i8) == kinds.count(ov.Type.i8)
+    assert [tensor.get_any_name() for tensor in model.inputs] == inputs
 
 
 def test_the_backend_runs_what_the_store_holds(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

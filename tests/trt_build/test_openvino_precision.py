@@ -9,9 +9,8 @@ import openvino as ov
 import openvino.opset13 as ops
 import pytest
 
-from engine.backends.openvino import has_native_bf16
 from engine.bundle import Bundle
-from trt_build.openvino_precision import geometry, inexact_geometry, with_exact_geometry
+from trt_build.openvino_precision import geometry, has_native_bf16, inexact_geometry, with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.verify import largest_difference, sample_inputs
@@ -59,6 +58,40 @@ def test_a_marked_network_computes_the_same(core: ov.Core, batch: int) -> None:
         pictures.append({output.get_any_name(): np.array(results[output]) for output in results})
     assert pictures[0].keys() == pictures[1].keys() == {"image", "mask"}
     assert largest_difference(*pictures) < 5e-4  # of noise, sampled
+
+
+def test_arithmetic_is_written_as_sums_and_products_and_stays_the_same(core: ov.Core) -> None:
+    rng = np.random.default_rng(3)
+    inputs = {"flow": rng.random((2, 2, 4, 6), np.float32), "pose": rng.random((2, 1), np.float32)}
+    inputs["picture"] = rng.random((2, 3, 4, 6), np.float32)
+    matrix = rng.random((2, 2), np.float32)
+
+    def sampled() -> ov.Model:
+        flow, pose, picture = (
+            ops.parameter(list(inputs[n].shape), name=n) for n in ("flow", "pose", "picture")
+        )
+        turn = ops.squeeze(pose, np.array([1]))
+        shift = ops.unsqueeze(ops.negative(ops.divide(turn, np.float32(3))), np.int64(1))
+        padded = ops.pad(shift, np.array([0, 1]), np.array([0, 0]), "constant", np.float32(0))
+        mixed = ops.matmul(padded, matrix, False, True)
+        moved = ops.add(flow, ops.reshape(mixed, np.array([2, 2, 1, 1]), False))
+        scaled = ops.subtract(
+            np.float32(0.4), ops.multiply(ops.multiply(moved, np.float32(0.3)), np.float32(2))
+        )
+        limited = ops.minimum(ops.maximum(scaled, np.float32(-0.9)), np.float32(0.9))
+        grid = ops.transpose(limited, np.array([0, 2, 3, 1]))
+        attributes = {"align_corners": False, "mode": "bilinear", "padding_mode": "border"}
+        model = ov.Model([ops.grid_sample(picture, grid, attributes)], [flow, pose, picture])
+        for parameter in (flow, pose, picture):
+            parameter.output(0).set_names({parameter.get_friendly_name()})
+        return model
+
+    marked = with_exact_geometry(core, sampled())
+    kinds = {node.get_type_name() for node in geometry(marked)}
+    assert kinds.isdisjoint({"Divide", "Subtract", "Negative", "Minimum", "Maximum", "Pad", "Unsqueeze"})
+    results = [core.compile_model(model, "CPU", EXACT)(inputs)[0] for model in (sampled(), marked)]
+    np.testing.assert_allclose(results[1], results[0], atol=1e-5)
+    assert inexact_geometry(core.compile_model(marked, "CPU", BF16)) == []
 
 
 def test_a_network_that_samples_nothing_is_left_alone(core: ov.Core, tmp_path: Path) -> None:
