@@ -62,6 +62,7 @@ def checked(result: tuple[Any, ...]) -> Any:
     if error == cudart.cudaError_t.cudaSuccess:
         return values[0] if len(values) == 1 else tuple(values) or None
     _, text = cudart.cudaGetErrorString(error)
+    cudart.cudaGetLastError()  # forgotten, lest TensorRT takes it for its own
     reason = f"{text.decode()} ({error.name})"
     if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
         raise GpuMemoryError(
@@ -161,17 +162,11 @@ class Graph:
 
 
 class DeviceMemory:
-    """Bytes on the GPU, zero at first; aligned to 256."""
+    """Bytes on the GPU, whatever they were; aligned to 256."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        pointer = checked(cudart.cudaMalloc(max(size, 1)))
-        self.address = int(pointer)
-        try:
-            checked(cudart.cudaMemset(pointer, 0, max(size, 1)))
-        except GpuError:
-            self.close()
-            raise
+        self.address = int(checked(cudart.cudaMalloc(max(size, 1))))
 
     def close(self) -> None:
         cudart.cudaFree(self.address)
@@ -189,7 +184,8 @@ class Buffer:
             raise
         memory = (ctypes.c_uint8 * self._device.size).from_address(self._host)
         self.host: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
-        """Not to be touched while a copy is under way, nor after `close`."""
+        """Zero at first. Not to be touched while a copy is under way, nor after `close`."""
+        self.host.fill(0)
         self._bytes_per_row = self.host.strides[0] if shape[0] > 1 else self._device.size
 
     @property

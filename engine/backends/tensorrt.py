@@ -280,6 +280,8 @@ class _Lane:
             for tensor in (*spec.inputs, *spec.outputs):
                 self._buffers[tensor.name] = Buffer(tensor.with_batch(size))
                 memory.callback(self._buffers[tensor.name].close)
+            for name in spec.input_names:  # rows that nobody fills are computed as well
+                self._buffers[name].upload(0, size, stream)
             self._describe(size)
             scratch = DeviceMemory(context.update_device_memory_size_for_shapes())
             memory.callback(scratch.close)

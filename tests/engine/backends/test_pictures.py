@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -35,99 +29,12 @@ from gcavt.preprocessing import (
     transform_points,
 )
 from tests.bundles import TinyBundles, astronaut
-
-SOURCE = Path(__file__).parents[3] / "engine" / "backends" / "pictures.cu"
-HOST = """
-#include <math.h>
-#define __device__
-#define __global__
-struct Index { int x; };
-static Index blockIdx, threadIdx;
-static const Index blockDim = {1};
-#include "pictures.cu"
-#define EACH(call) for (blockIdx.x = 0; blockIdx.x < count; ++blockIdx.x) call
-typedef const unsigned char* Bytes;
-extern "C" void host_shrink(int count, Bytes s, int w, int t, int f, Bytes m, unsigned char* b, float* o) {
-    EACH(shrink(count, s, w, t, f, m, b, o));
-}
-extern "C" void host_warp(int count, Bytes s, int w, int h, int t, const float* a, int e, Bytes m,
-                          unsigned char* b, float* o) {
-    EACH(warp(count, s, w, h, t, a[0], a[1], a[2], a[3], a[4], a[5], e, m, b, o));
-}
-extern "C" void host_finish(int count, int p, const float* i, const float* m, unsigned char* a,
-                            unsigned char* b) {
-    EACH(finish(count, p, i, m, a, b));
-}
-"""
-
-
-class HostKernels:
-    """`engine.backends.kernels.Kernels` with addresses in this process."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
-
-    def shrink(
-        self,
-        stream: Any,
-        source: int,
-        source_width: int,
-        size: tuple[int, int],
-        factor: int,
-        *,
-        mask: int = 0,
-        to_bytes: int = 0,
-        to_floats: int = 0,
-    ) -> None:
-        ends = [ctypes.c_void_p(address) for address in (mask, to_bytes, to_floats)]
-        count = size[0] * size[1]
-        self._library.host_shrink(count, ctypes.c_void_p(source), source_width, size[0], factor, *ends)
-
-    def warp(
-        self,
-        stream: Any,
-        source: int,
-        source_size: tuple[int, int],
-        side: int,
-        source_from_target: NDArray[np.float32],
-        border: Border,
-        *,
-        mask: int = 0,
-        to_bytes: int = 0,
-        to_floats: int = 0,
-    ) -> None:
-        ends = [ctypes.c_void_p(address) for address in (mask, to_bytes, to_floats)]
-        matrix = np.ascontiguousarray(source_from_target, np.float32)
-        self._library.host_warp(
-            side * side,
-            ctypes.c_void_p(source),
-            *source_size,
-            side,
-            ctypes.c_void_p(address_of(matrix)),
-            int(border),
-            *ends,
-        )
-
-    def finish(self, pictures: int, pixels: int, *arrays: NDArray[Any]) -> None:
-        self._library.host_finish(
-            pictures * pixels, pixels, *(ctypes.c_void_p(address_of(array)) for array in arrays)
-        )
+from tests.engine.backends.host_kernels import HostKernels, address_of, host_kernels
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostKernels]:
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
-    folder = tmp_path_factory.mktemp("kernels")
-    (folder / "host.cpp").write_text(HOST)
-    options = ["-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{SOURCE.parent}"]
-    subprocess.run([compiler, *options, "-o", folder / "host.so", folder / "host.cpp"], check=True)
-    yield HostKernels(ctypes.CDLL(str(folder / "host.so")))
-
-
-def address_of(array: NDArray[Any]) -> int:
-    return array.ctypes.data
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
+    return host_kernels(tmp_path_factory)
 
 
 def photo(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
@@ -195,7 +102,7 @@ def test_finished_pictures_are_those_of_the_cpu(kernels: HostKernels) -> None:
     image[0, 0, 0, :4] = [0.5 / 255, 1.5 / 255, 2.5 / 255, 300]  # halves go to the even neighbour
     mask = rng.uniform(0, 1, (3, 1, 64, 64)).astype(np.float32)
     drawn, opaque = np.zeros((3, 64, 64, 3), np.uint8), np.zeros((3, 64, 64), np.uint8)
-    kernels.finish(3, 64 * 64, image, mask, drawn, opaque)
+    kernels.finish(None, 3, 64 * 64, *[address_of(array) for array in (image, mask, drawn, opaque)])
     for index in range(3):
         np.testing.assert_array_equal(drawn[index], to_bytes(image[index]))
         np.testing.assert_array_equal(opaque[index], to_bytes(mask[index]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +23,13 @@ from engine.errors import GpuError, GpuLostError, GpuMemoryError
 from engine.puppeteer import Puppeteer
 from gcavt.preprocessing import crop_face, crop_from_box, mouth_crop, to_network, transform_points
 from tests.bundles import TinyBundles, astronaut, tiny_config
+from tests.engine.backends.host_kernels import host_kernels
+from tests.engine.backends.paper_gpu import PaperCuda, PaperKernels, PaperTensorRt
 from tests.trt_build.tiny_engines import build_tiny_engines
+from trt_build.flavours import FLAVOURS, FlavourMissingError, FlavourName
+from trt_build.manifest import FILE_NAME, Manifest
 from trt_build.specs import engine_specs
+from trt_build.store import EngineKey, EngineStore
 from trt_build.verify import largest_difference, sample_inputs
 
 if TYPE_CHECKING:
@@ -62,50 +69,97 @@ def test_every_method_of_tensorrt_that_is_used_exists() -> None:
             assert hasattr(owner, name), f"{owner.__name__}.{name}"
 
 
+def agrees_with_pytorch(backend: Backend, bundles: TinyBundles, network: str, batch: int) -> None:
+    reference = open_backend("pytorch", bundles.path("edit_repose"))
+    inputs = sample_inputs(SPECS[network], batch)
+    assert largest_difference(backend.run(network, inputs), reference.run(network, inputs)) < 0.05
+
+
 def read_only(inputs: Tensors) -> Tensors:
     for array in inputs.values():
         array.setflags(write=False)
     return inputs
 
 
-@pytest.fixture(scope="module", params=["rtx", "tensorrt"])
-def engines(
-    request: pytest.FixtureRequest, tiny_bundles: TinyBundles, tmp_path_factory: pytest.TempPathFactory
+def gpu_engines(
+    flavour: FlavourName, tiny_bundles: TinyBundles, tmp_path_factory: pytest.TempPathFactory
 ) -> Opener:
     """Opens a backend with engines of the tiny bundle that were built for this GPU."""
     from engine.backends.cuda import compute_capability
     from engine.backends.tensorrt import TensorRtBackend
-    from trt_build.flavours import FLAVOURS, FlavourMissingError
 
     try:
-        FLAVOURS[request.param].load()
+        FLAVOURS[flavour].load()
     except FlavourMissingError as error:
         pytest.skip(str(error))
     target = compute_capability()
-    if request.param == "rtx" and target[0] == 9:
+    if flavour == "rtx" and target[0] == 9:
         pytest.skip("TensorRT for RTX has no engines for compute capability 9")
-    root = tmp_path_factory.mktemp("engines")
-    store = build_tiny_engines(tiny_bundles, request.param, target, root)
+    store = build_tiny_engines(tiny_bundles, flavour, target, tmp_path_factory.mktemp("engines"))
     bundle = tiny_bundles.path("edit_repose")
-    return partial(TensorRtBackend, bundle, flavour=request.param, precision="fp16", store=store)
+    return partial(TensorRtBackend, bundle, flavour=flavour, precision="fp16", store=store)
 
 
-@pytest.mark.gpu
-class TestOnGpu:
-    @pytest.fixture(scope="class")
-    def backend(self, engines: Opener) -> Iterator[TensorRtBackend]:
-        opened = engines()
-        yield opened
-        opened.close()
+@dataclass
+class Paper:
+    """A GPU on paper with engines in its store."""
+
+    cuda: PaperCuda
+    trt: PaperTensorRt
+    open: Opener
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("rtx", True), ("tensorrt", True), ("tensorrt", False)],
+    ids=["rtx-late", "tensorrt-late", "tensorrt-early"],
+)
+def paper(
+    request: pytest.FixtureRequest, tiny_bundles: TinyBundles, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Paper]:
+    import engine.backends.cuda as cuda_module
+    import engine.backends.tensorrt as module
+
+    bundle, (flavour, is_late) = tiny_bundles.path("edit_repose"), request.param
+    cuda = PaperCuda(cuda_runtime, is_late=is_late)
+    trt = PaperTensorRt(cuda, bundle, SPECS)
+    kernels = PaperKernels(cuda, host_kernels(tmp_path_factory))
+    played = SimpleNamespace(
+        name=flavour,
+        product="paper",
+        load=lambda: trt,
+        version=lambda: trt.__version__,
+        log=lambda: SimpleNamespace(receiver=None),
+    )
+    store = EngineStore(tmp_path_factory.mktemp("paper"))
+    key = EngineKey.of(Manifest.load(bundle / FILE_NAME), flavour, "fp16", trt.__version__, ((8, 9),))
+    store.publish(key, {name: name.encode() for name in SPECS}, {name: {} for name in SPECS}, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda_module, "cudart", cuda)
+        patch.setattr(module, "Kernels", lambda target: kernels)
+        patch.setattr(module, "FLAVOURS", {flavour: played})
+        yield Paper(
+            cuda, trt, partial(module.TensorRtBackend, bundle, flavour=flavour, precision="fp16", store=store)
+        )
+    trt.backend.close()
+
+
+@pytest.fixture(scope="module", params=["rtx", "tensorrt"])
+def engines(
+    request: pytest.FixtureRequest, tiny_bundles: TinyBundles, tmp_path_factory: pytest.TempPathFactory
+) -> Opener:
+    return gpu_engines(request.param, tiny_bundles, tmp_path_factory)
+
+
+class Checks:
+    """What holds on a GPU, real or on paper."""
 
     @pytest.mark.parametrize("network", SPECS)
-    @pytest.mark.parametrize("batch", [1, 3, 32, 1])
+    @pytest.mark.parametrize("batch", [1, 3, 1])
     def test_networks_agree_with_pytorch(
         self, backend: TensorRtBackend, tiny_bundles: TinyBundles, network: str, batch: int
     ) -> None:
-        reference = open_backend("pytorch", tiny_bundles.path("edit_repose"))
-        inputs = sample_inputs(SPECS[network], batch)
-        assert largest_difference(backend.run(network, inputs), reference.run(network, inputs)) < 0.05
+        agrees_with_pytorch(backend, tiny_bundles, network, batch)
 
     def test_results_belong_to_the_caller(self, backend: TensorRtBackend) -> None:
         spec = SPECS["pose_encoder"]
@@ -126,8 +180,10 @@ class TestOnGpu:
     def test_an_identity_that_cannot_be_written_is_copied_once(self, backend: TensorRtBackend) -> None:
         inputs = sample_inputs(SPECS["generator"], 1)
         first = backend.run("generator", inputs)["image"]
+        other = sample_inputs(SPECS["generator"], 1, seed=7)
         for _ in range(2):
             np.testing.assert_array_equal(backend.run("generator", read_only(inputs))["image"], first)
+            backend.run("generator", other)  # whose arrays can be written, and take the same place
 
     def test_sessions_that_come_and_go_keep_their_own_identities(self, backend: TensorRtBackend) -> None:
         sessions = [read_only(sample_inputs(SPECS["generator"], 1, seed=seed)) for seed in range(5)]
@@ -156,8 +212,13 @@ class TestOnGpu:
             "expression_encoder": puppeteer.expression_code(crop, look.landmarks_68),
             "content_encoder": puppeteer.content_code(crop, look.landmarks_68),
         }
-        for _ in range(3):  # plainly, captured, and once more
+        for seed in range(3):  # plainly, captured, and once more
+            kept = {encoder: read_only(sample_inputs(SPECS[encoder], 1, seed=seed)) for encoder in expected}
+            before = {encoder: backend.run(encoder, inputs) for encoder, inputs in kept.items()}
+            backend.read_face(look_at_astronaut(side_px + 40))
             codes = backend.read_face(look)
+            for encoder, inputs in kept.items():
+                assert largest_difference(backend.run(encoder, inputs), before[encoder]) < 1e-3
             for encoder, code in expected.items():
                 np.testing.assert_allclose(codes[encoder], code, atol=0.02, err_msg=encoder)
 
@@ -192,6 +253,58 @@ class TestOnGpu:
     def test_too_large_a_batch_is_refused(self, backend: TensorRtBackend) -> None:
         with pytest.raises(ValueError, match="batches of 1 to 32, got 33"):
             backend.run("pose_encoder", sample_inputs(SPECS["pose_encoder"], 33))
+
+
+class TestOnPaper(Checks):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, paper: Paper) -> Iterator[TensorRtBackend]:
+        opened = paper.open()
+        yield opened
+        opened.close()
+
+    def test_the_largest_batch_agrees_with_pytorch(
+        self, backend: TensorRtBackend, tiny_bundles: TinyBundles
+    ) -> None:
+        agrees_with_pytorch(backend, tiny_bundles, "pose_encoder", 32)
+
+    def test_everything_is_given_back(self, paper: Paper) -> None:
+        before = paper.cuda.live
+        opened = paper.open()
+        for batch in (1, 3):
+            opened.run("generator", sample_inputs(SPECS["generator"], batch))
+        opened.draw_together([sample_inputs(SPECS["generator"], 1)])
+        opened.read_face(look_at_astronaut(150.0))
+        opened.read_face(look_at_astronaut(330.0))
+        assert paper.cuda.live > before
+        opened.close()
+        assert paper.cuda.live == before
+
+    def test_sizes_take_turns_without_a_new_capture(self, paper: Paper, backend: TensorRtBackend) -> None:
+        inputs = {batch: sample_inputs(SPECS["pose_encoder"], batch) for batch in (1, 3, 8)}
+        for batch in inputs:
+            backend.run("pose_encoder", inputs[batch])
+        before = paper.trt.executions
+        for batch in (1, 3, 8, 3, 1):
+            backend.run("pose_encoder", inputs[batch])
+        captures_itself = backend.name == "rtx"
+        assert paper.trt.executions - before == (5 if captures_itself else 0)
+
+
+@pytest.mark.gpu
+class TestOnGpu(Checks):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, engines: Opener) -> Iterator[TensorRtBackend]:
+        opened = engines()
+        yield opened
+        opened.close()
+
+    @pytest.mark.parametrize("network", SPECS)
+    def test_the_largest_batch_agrees_with_pytorch(
+        self, backend: TensorRtBackend, tiny_bundles: TinyBundles, network: str
+    ) -> None:
+        agrees_with_pytorch(backend, tiny_bundles, network, 32)
 
     def test_no_room_on_the_gpu_is_a_clear_error(self) -> None:
         from engine.backends.cuda import checked
