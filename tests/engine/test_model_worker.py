@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from engine.assets import face_landmarker_path
 from engine.backends.abilities import Results, run_together
 from engine.backends.backend import Backend, Tensors, open_backend
+from engine.backends.process import RemoteBackend, WorkerProcess
 from engine.backends.restarting import RestartingBackend
 from engine.bundle import Bundle
 from engine.clock import MediaClock
@@ -160,6 +164,36 @@ async def test_a_gpu_that_fails_ends_no_session(path: Path, batch: int, failure:
     assert sum(performance.metrics.dropped.get("gpu", 0) for performance in performances) >= 1
     await service.sessions.end_all()
     model.close()
+
+
+async def test_a_process_that_is_killed_ends_no_session(path: Path) -> None:
+    """As a lost GPU would end it: two sessions draw together in a process beside this one."""
+    process = WorkerProcess(partial(open_device, path))
+    encoding, generating, identifying = (
+        RestartingBackend(partial(RemoteBackend, process, 1)) for _ in range(3)
+    )
+    model = LiveModel(
+        Bundle.open(path), encoding, generating, identifying, face_landmarker_path(), batch=4, max_sessions=2
+    )
+    service = Service(EngineConfig(), model, MediaClock())
+    viewers = [Viewer(), Viewer()]
+    for viewer in viewers:
+        (await service.open_session({})).performance.watch(viewer)
+    await until(lambda: all(len(viewer.frames) >= 3 for viewer in viewers))
+    killed = process.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    seen = [len(viewer.frames) for viewer in viewers]
+    await until(lambda: all(len(v.frames) > n + 3 for v, n in zip(viewers, seen, strict=True)))
+    assert process.pid not in (None, killed)
+    assert all(session.performance.failure is None for session in service.sessions)
+    await service.sessions.end_all()
+    model.close()
+    assert process.pid is None
+
+
+def open_device(path: Path, threads: int | None) -> Backend:
+    return OnADevice(open_backend("openvino", path, threads=threads), [])
 
 
 async def test_while_a_gpu_is_away_a_session_says_so(path: Path) -> None:
