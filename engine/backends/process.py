@@ -1,7 +1,7 @@
 """Backends in a process of their own: after some failures of a GPU CUDA works again only in a new one.
 
 One process holds all backends of a server, each in a thread of its own, so that they share the GPU's context.
-Requests go through a socket; an identity's tensors, which stay the same from picture to picture, go once.
+An identity's tensors, which stay the same from picture to picture, go there once.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from engine.backends.abilities import (
     run_together,
 )
 from engine.backends.backend import Backend, Tensors
+from engine.backends.channel import Channel
 from engine.errors import EngineError, GpuError, GpuLostError
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class RemoteBackend:
     def __init__(self, process: WorkerProcess, threads: int | None) -> None:
         """Raises what the opening there raises, and GpuError."""
         self._process = process
-        self._connection = process.connect()
+        self._channel = Channel(process.connect())
         self._lasting = _LastingArrays()
         try:
             self.name, self.provider, self.preferred_batch, self.reads_faces = self._ask("open", threads)
@@ -142,7 +143,7 @@ class RemoteBackend:
         self._leave()
 
     def _leave(self) -> None:
-        self._connection.close()
+        self._channel.close()
         self._process.leave()
 
     def _ask(self, method: str, *values: Any) -> Any:
@@ -150,8 +151,8 @@ class RemoteBackend:
             network, requests = values
             values = network, [self._lasting.packed(request) for request in requests]
         try:
-            self._connection.send((method, values, self._lasting.take_gone()))
-            error, answer = self._connection.recv()
+            self._channel.send((method, values, self._lasting.take_gone()))
+            error, answer = self._channel.recv()
         except (EOFError, OSError) as failure:
             raise GpuLostError("The process that works with the GPU ended.") from failure
         if error is not None:
@@ -216,12 +217,14 @@ def _accept(listener: Listener, open_backend: Callable[[int | None], Backend]) -
 
 
 def _converse(connection: Connection, open_backend: Callable[[int | None], Backend]) -> None:
+    channel = Channel(connection)
     backend: Backend | None = None
     lasting: dict[int, NDArray[np.float32]] = {}
     while True:
         try:
-            method, values, gone = connection.recv()
+            method, values, gone = channel.recv()
         except (EOFError, OSError):
+            channel.close()
             return
         for number in gone:
             lasting.pop(number, None)
@@ -233,12 +236,12 @@ def _converse(connection: Connection, open_backend: Callable[[int | None], Backe
                 assert backend is not None
                 answer = _answer(backend, method, values, lasting)
         except Exception as error:  # it belongs to who asked
-            connection.send((_portable(error), None))
+            channel.send((_portable(error), None))
             if isinstance(error, GpuLostError):
                 logger.exception("the process that works with the GPU ends")
                 os._exit(1)
         else:
-            connection.send((None, answer))
+            channel.send((None, answer))
 
 
 def _described(backend: Backend) -> tuple[str, str, int, bool]:
