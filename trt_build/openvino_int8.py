@@ -1,8 +1,8 @@
 """OpenVINO networks in eight bits, by NNCF, calibrated on real frames; kept only where that is faster.
 
-Coordinates that pictures are sampled at, and the last products before an output, stay in full precision. In
-a network that samples pictures convolutions alone are quantised: what lies between them is cheap, and eight
-bits there cost more in conversions than they save.
+The last products before an output stay in full precision. In a network that samples pictures it is the other
+way round, all convolutions and nothing else are quantised: the last ones there are large, what lies between
+costs more in conversions than eight bits save, and coordinates must be exact.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 
 from trt_build.openvino_precision import geometry, has_native_bf16, with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
-from trt_build.precision import folded_constants, geometry_nodes
+from trt_build.precision import folded_constants
 from trt_build.quantise import Arrays, last_products
 from trt_build.specs import EngineSpec
 
 LEAST_GAIN: Final = 1.15
 """A network that eight bits do not make so many times faster is kept as it is."""
 TIMED_RUNS: Final = 20
-_UNTOUCHED: Final = frozenset({"MatMul", "GridSample", "InstanceNormalization"})
+_UNTOUCHED: Final = frozenset({"MatMul", "InstanceNormalization"})
 _CONFIG: Final[dict[str, Any]] = {
     "PERFORMANCE_HINT": "LATENCY",
     "NUM_STREAMS": 1,
@@ -74,16 +74,6 @@ def _read(core: ov.Core, graph: onnx.ModelProto, spec: EngineSpec) -> ov.Model:
 
 
 def _quantised(model: ov.Model, graph: onnx.ModelProto, frames: Sequence[Arrays]) -> ov.Model:
-    exact, last = geometry_nodes(graph.graph), last_products(graph.graph)
-    kept = {
-        name
-        for index, node in enumerate(graph.graph.node)
-        if index in exact or node.output[0] in last or node.op_type in _UNTOUCHED
-        for name in (node.name, node.output[0])
-    }
-    if geometry(model):
-        kept |= {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() != "Convolution"}
-    present = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() != "Constant"]
     logging.getLogger("nncf").setLevel(logging.WARNING)
     inputs = [tensor.get_any_name() for tensor in model.inputs]
     return nncf.quantize(
@@ -91,10 +81,27 @@ def _quantised(model: ov.Model, graph: onnx.ModelProto, frames: Sequence[Arrays]
         nncf.Dataset([{name: frame[name] for name in inputs} for frame in frames]),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(frames),
-        ignored_scope=nncf.IgnoredScope(names=[name for name in present if name in kept], validate=False),
+        ignored_scope=nncf.IgnoredScope(names=_kept(model, graph), validate=False),
         # without VNNI two products of eight bits may overflow the sixteen that they are added in
         advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
     )
+
+
+def _kept(model: ov.Model, graph: onnx.ModelProto) -> list[str]:
+    """Names of the operators that stay in full precision."""
+    present = [op for op in model.get_ops() if op.get_type_name() != "Constant"]
+    if geometry(model):
+        return [op.get_friendly_name() for op in present if op.get_type_name() != "Convolution"]
+    last = last_products(graph.graph)
+    kept = {
+        name
+        for node in graph.graph.node
+        if node.output[0] in last or node.op_type in _UNTOUCHED
+        for name in (node.name, node.output[0])
+    }
+    names = [op.get_friendly_name() for op in present]
+    # OpenVINO takes a bias apart from its product
+    return [name for name in names if name.removesuffix("/WithoutBiases") in kept]
 
 
 def _gain(core: ov.Core, full: ov.Model, eight: ov.Model, frames: Sequence[Arrays]) -> float:

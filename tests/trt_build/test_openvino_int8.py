@@ -44,6 +44,13 @@ def test_a_packed_network_computes_in_eight_bits_near_the_original(packed, tmp_p
     assert 0 < np.abs(code - exact).max() < 0.2 * np.abs(exact).max()
 
 
+def test_the_last_product_before_an_output_keeps_its_precision(packed) -> None:  # type: ignore[no-untyped-def]
+    model = read_packed(ov.Core(), packed.eight)
+    products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
+    sources = [value.get_node().get_type_name() for value in products[-1].input_values()]
+    assert "FakeQuantize" not in sources
+
+
 def test_rewriting_leaves_weights_in_eight_bits(packed) -> None:  # type: ignore[no-untyped-def]
     model = read_packed(ov.Core(), packed.eight)
     kinds = [op.get_element_type() for op in model.get_ops() if op.get_type_name() == "Constant"]
