@@ -60,6 +60,9 @@ COMMANDS = (
         "clients.bench.switch",
         "measure jumps and missing pictures where something is switched",
     ),
+    Command(
+        "bench faults", "clients.bench.faults", "measure how long the face stands still when something breaks"
+    ),
     Command("bench overload", "clients.bench.overload", "measure what a model that is too slow does"),
     Command("bench follow", "clients.bench.follow", "correlate the avatar's head and face with its driver's"),
     Command(

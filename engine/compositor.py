@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadMediaError
+from engine.patch_bay import is_name
 
 Image = NDArray[np.uint8]
 
+LEAST_ROOM_BLUR = 0.03
+"""A room is nobody's to read: softer than that, never sharper."""
 _COLOUR = re.compile(r"#([0-9a-fA-F]{6})")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 
@@ -29,6 +32,8 @@ class Background:
     """A picture that fills the frame; one pixel of it is a colour."""
     blur: float = 0.0
     """Standard deviation of the softening, as a share of the frame's height."""
+    room: str = ""
+    """The source whose room it is, without the person in it; `image_HWC` is what is known of it so far."""
 
     @property
     def is_black(self) -> bool:
@@ -52,7 +57,7 @@ class Compositor:
     """Puts the avatar in front of one background. Used in one thread."""
 
     def __init__(self, background: Background) -> None:
-        self._background = background
+        self.background = background
         self._filling_HWC: Image | None = None
 
     def compose(self, image_HWC: Image, mask_HW: Image) -> Image:
@@ -60,10 +65,10 @@ class Compositor:
 
         `image_HWC` is already multiplied by the mask, as the generator puts it out.
         """
-        if self._background.is_black:
+        if self.background.is_black:
             return image_HWC
         if self._filling_HWC is None or self._filling_HWC.shape != image_HWC.shape:
-            self._filling_HWC = self._background.filling(*mask_HW.shape)
+            self._filling_HWC = self.background.filling(*mask_HW.shape)
         behind = cv2.multiply(self._filling_HWC, cv2.merge([255 - mask_HW] * 3), scale=1 / 255)
         return np.asarray(cv2.add(image_HWC, behind), np.uint8)
 
@@ -94,15 +99,22 @@ def background_from_description(description: object) -> Background:
     """A background from the JSON of a patch; nothing on this machine's disk can be named in it.
 
     {} is black, {"colour": "#20a060"} a colour, {"image": "data:image/png;base64,...", "blur": 0.03} a
-    picture, softened by that share of the frame's height if so wished. Raises BadMediaError for others.
+    picture, softened by that share of the frame's height if so wished, {"room": "camera"} the room that this
+    source sees, always softened. Raises BadMediaError for others.
     """
-    if not isinstance(description, Mapping) or not set(description) <= {"colour", "image", "blur"}:
+    if not isinstance(description, Mapping) or not set(description) <= {"colour", "image", "room", "blur"}:
         raise BadMediaError(
-            'A background is {}, {"colour": "#rrggbb"} or {"image": data URL, "blur": share}.'
+            'A background is {}, {"colour": "#rrggbb"}, {"image": data URL, "blur": share} or '
+            '{"room": "camera", "blur": share}.'
         )
-    blur = description.get("blur", 0.0)
+    blur = description.get("blur", LEAST_ROOM_BLUR if "room" in description else 0.0)
     if not isinstance(blur, int | float) or not 0 <= blur <= 0.5:
         raise BadMediaError(f"The blur of a background must be 0 to 0.5 of the frame's height, got {blur!r}.")
+    if "room" in description:
+        room = description["room"]
+        if not isinstance(room, str) or not is_name(room):
+            raise BadMediaError(f"The room of a background is a source's, such as camera, not {room!r}.")
+        return Background(BLACK.image_HWC, max(float(blur), LEAST_ROOM_BLUR), room)
     if "image" in description:
         return Background(_data_url_picture(description["image"]), float(blur))
     return Background(_colour(description.get("colour", "#000000")))

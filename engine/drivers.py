@@ -64,7 +64,7 @@ class FaceDriver:
     def read(
         self, puppeteer: Puppeteer, frame: VideoFrame, sockets: frozenset[Socket], stages: StageTimes
     ) -> dict[Socket, Code]:
-        """The codes for the sockets that this source feeds; none at all where no face is seen."""
+        """The codes for the sockets that this source feeds; none where no face or no finite code is read."""
         # The tracker wants rising timestamps.
         self._timestamp_ms = max(self._timestamp_ms + 1, frame.capture_time_ns // NS_PER_MS)
         with stages.measure("track"):
@@ -79,6 +79,8 @@ class FaceDriver:
             crop_from_image = self._crop.update(face, (height, width))
             landmarks_68 = transform_points(face.landmarks_68, crop_from_image)
             codes = puppeteer.codes_in_picture(frame.image_HWC, crop_from_image, landmarks_68, due)
+        if not all(np.isfinite(code).all() for code in codes.values()):
+            return {}  # and let no filter see it: it would never forget
         if "pose" in codes:
             codes["pose"] = self._steady_pose.update(codes["pose"], frame.capture_time_ns)
             if self._pose_read is not None:

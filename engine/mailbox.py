@@ -16,9 +16,12 @@ class LatestFrame(Generic[T]):
         self._item: T | None = None
         self._arrived = asyncio.Event()
         self.dropped = 0
+        self.newest: T | None = None
+        """The last that came, whether it has been read or not."""
 
     def put(self, item: T) -> None:
         """Leave `item`; an unread predecessor is dropped."""
+        self.newest = item
         if self._item is not None:
             self.dropped += 1
         self._item = item

@@ -6,17 +6,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.arrival_forecast import ArrivalForecast
+from engine.assets import selfie_segmentation_path
 from engine.calibration import Subject
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.codes import SOCKETS
 from engine.compositor import Compositor, background_from_description
 from engine.config import PerformanceConfig
-from engine.errors import ControlError, GpuError
+from engine.errors import ControlError, EngineError, GpuError
 from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics
@@ -25,13 +29,15 @@ from engine.pacing import PhaseLockedTicker
 from engine.patch_bay import IDLE, PatchBay, check_name
 from engine.puppet import CalibrationCommand, Puppet
 from engine.reader import ClipMemory, Cue, Reader, Reading
+from engine.room import Room
 from engine.sinks.sink import AvatarFrame, Sink
 from engine.sinks.webrtc import SmoothedLatency
 from engine.sources.remote import RemoteSource
-from engine.sources.source import HearSound, Source, problem_of
+from engine.sources.source import Arrival, HearSound, Source, problem_of
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
+    from engine.portrait_mask import PortraitMask
     from engine.puppeteer import IdentityState
 
 logger = logging.getLogger(__name__)
@@ -41,6 +47,8 @@ MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
 FOLLOWERS_GRACE_NS = 8 * NS_PER_MS
 """How long a tick waits for the picture of a second camera that is about to come."""
+ROOM_EVERY_S = 0.5
+GIVE_UP_NS = 10 * NS_PER_S
 MAX_TOLD_AGES = 250
 MAX_AGE_MS = 10_000
 
@@ -70,6 +78,7 @@ class Performance:
         self.bay = PatchBay(crossfade_ms=config.crossfade_ms)
         self.identity_name = identity_name
         self.failure: str | None = None
+        """What keeps pictures from being made, in words."""
         self.is_closed = False
         self._identity = identity
         self._identity_can_be_found = True
@@ -82,6 +91,7 @@ class Performance:
         self._readings: LatestFrame[Reading] = LatestFrame()
         self._reading_taken = asyncio.Event()
         self._reading_taken.set()
+        self._open_tracker = open_tracker
         self._open_clip = open_clip
         self._find_identity = find_identity
         self._background: object = {}
@@ -94,6 +104,7 @@ class Performance:
         self._sound: BoundedQueue[AudioChunk] = BoundedQueue(MAX_WAITING_CHUNKS)
         self._latency = SmoothedLatency()
         self._task: asyncio.Task[None] | None = None
+        self._failing_since_ns: int | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -249,8 +260,11 @@ class Performance:
         }
 
     async def _connect(self, name: str, source: Source) -> None:
+        tracker = await asyncio.to_thread(self._open_tracker) if source.state["video"] else None
         await self.disconnect(name)
         self._connected += 1
+        if tracker is not None:
+            self._reader.lend(self._connected, tracker)
         self._sources[name], self._connections[name] = source, self._connected
         source.start()
 
@@ -267,20 +281,38 @@ class Performance:
     def _hear(self, source: str, chunk: AudioChunk) -> None:
         if not self._sinks:
             return
+        if not np.isfinite(chunk.samples).all():
+            chunk = replace(chunk, samples=np.zeros_like(chunk.samples))
         if source == self.bay.mouth.source:
             self._voice.put((chunk, self._clock.now_ns()))
         if source == self._sound_source:
             self._sound.put(chunk)
 
     async def _run(self) -> None:
+        """What goes wrong costs a picture or two; the show ends when none could be made for GIVE_UP_NS."""
+        while not await self._breaks_down():
+            self._reading_taken.set()
+
+    async def _breaks_down(self) -> bool:
+        """Perform until something fails; whether it did so for good."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_drivers())
                 tasks.create_task(self._make_pictures())
                 tasks.create_task(self._play_sound())
+                tasks.create_task(self._watch_room())
         except ExceptionGroup as errors:
-            self.failure = "The performance stopped because of an internal error; see the server's log."
-            logger.error("performance stopped", exc_info=errors)
+            now_ns = self._clock.now_ns()
+            if self._failing_since_ns is None:
+                self._failing_since_ns = now_ns
+                logger.error("a picture failed; the next ones are tried", exc_info=errors)
+            self.failure = "Pictures fail because of an internal error; see the server's log."
+            self.metrics.dropped["failed"] = self.metrics.dropped.get("failed", 0) + 1
+            if now_ns - self._failing_since_ns > GIVE_UP_NS:
+                self.failure = "The performance stopped because of an internal error; see the server's log."
+                logger.error("performance stopped", exc_info=errors)
+                return True
+        return False
 
     async def _read_drivers(self) -> None:
         ticker = PhaseLockedTicker(self._clock, self._config.fps)
@@ -299,6 +331,11 @@ class Performance:
             except GpuError as error:
                 self._note_gpu_failure(error)
                 continue
+            except Exception:  # whatever it was: a driver that cannot be read is one that says nothing
+                if "unreadable" not in self.metrics.dropped:
+                    logger.exception("what drives the avatar could not be read")
+                self.metrics.dropped["unreadable"] = self.metrics.dropped.get("unreadable", 0) + 1
+                reading = self._reader.silence(cue)
             if cue.bay.leading != leading:
                 leading = cue.bay.leading
                 ticker.forget()
@@ -320,7 +357,7 @@ class Performance:
             except GpuError as error:
                 self._note_gpu_failure(error)
                 continue
-            self.failure = None
+            self.failure = self._failing_since_ns = None
             self._deliver(frame)
 
     def _note_gpu_failure(self, error: GpuError) -> None:
@@ -364,6 +401,27 @@ class Performance:
                 async with asyncio.timeout(FOLLOWERS_GRACE_NS / NS_PER_S):
                     await asyncio.gather(*late)
 
+    async def _watch_room(self) -> None:
+        """Keep the room behind the avatar, where one is wished, as its camera sees it."""
+        room, name = Room(open_cutter), ""
+        while True:
+            await asyncio.sleep(ROOM_EVERY_S)
+            background = self._puppet.compositor.background
+            if background.room != name:
+                await asyncio.to_thread(room.close)
+                room, name = Room(open_cutter), background.room
+            source = self._sources.get(name)
+            arrival = None if source is None else source.pictures.newest
+            if arrival is None or not self._sinks:
+                continue
+            try:
+                seen = await asyncio.to_thread(_look_at, room, arrival)
+            except EngineError as error:
+                logger.warning("no room behind the avatar: %s", error.message)
+                return
+            if self._puppet.compositor.background is background:  # nobody has changed it meanwhile
+                self._puppet.compositor = Compositor(replace(background, image_HWC=seen))
+
     def _routed_sources(self) -> dict[str, Source]:
         return {name: source for name, source in self._sources.items() if self.bay.sockets_fed_by(name)}
 
@@ -397,6 +455,17 @@ class Performance:
                 await self._clock.sleep_until(chunk.capture_time_ns + delay_ns)
             for sink in self._sinks:
                 sink.play(chunk)
+
+
+def open_cutter() -> PortraitMask:
+    """Raises AssetError, EngineError."""
+    from engine.portrait_mask import PortraitMask  # MediaPipe, which takes a while to import
+
+    return PortraitMask(selfie_segmentation_path())
+
+
+def _look_at(room: Room, arrival: Arrival) -> NDArray[np.uint8]:
+    return room.look(arrival.to_video_frame().image_HWC)
 
 
 def _is_age(value: object) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.codes import SOCKETS, Code, Socket
 from engine.config import PerformanceConfig
@@ -101,6 +103,7 @@ class Reader:
         self._clock = clock
         self._stages = stages
         self._followers: dict[str, _Follower] = {}
+        self._lent: dict[int, FaceTracker] = {}
         self._voice: tuple[Hashable, VoiceDriver] = (None, VoiceDriver(config.look_ahead_ms))
         self._mouth_seen: tuple[Hashable, int] = (None, 0)
         self._last_capture_ns = clock.now_ns()
@@ -121,9 +124,23 @@ class Reader:
         wait_ns = None if moment is None else cue.tick_ns - moment.arrival_ns
         return Reading(cue.tick_ns, cue.bay, spoken, self._capture_time_ns(cue, moment), wait_ns)
 
+    def silence(self, cue: Cue) -> Reading:
+        """What is said where nothing could be read. May be called from another thread while none reads."""
+        spoken: dict[Socket, dict[Route, Spoken]] = {socket: {} for socket in SOCKETS}
+        return Reading(cue.tick_ns, cue.bay, spoken, self._capture_time_ns(cue, None), None)
+
+    def lend(self, connection: int, tracker: FaceTracker) -> None:
+        """A face tracker for a source that is about to come: opening one takes most of a picture's time.
+
+        May be called from another thread.
+        """
+        self._lent[connection] = tracker
+
     def close(self) -> None:
         for follower in self._followers.values():
             follower.driver.close()
+        for connection in list(self._lent):
+            self._lent.pop(connection).close()
         self._followers.clear()
 
     def _forget_replaced(self, connections: Mapping[str, int]) -> None:
@@ -131,6 +148,9 @@ class Reader:
         for name, follower in list(self._followers.items()):
             if connections.get(name) != follower.connection:
                 self._followers.pop(name).driver.close()
+        for connection in list(self._lent):
+            if connection < max(connections.values(), default=0) and connection not in connections.values():
+                self._lent.pop(connection).close()
 
     def _read_face(
         self, puppeteer: Puppeteer, source: str, arrival: Arrival, cue: Cue
@@ -152,7 +172,8 @@ class Reader:
 
     def _follower(self, source: str, connection: int) -> _Follower:
         if source not in self._followers:
-            driver = FaceDriver(self._open_tracker(), self._fps, every=self._look_every)
+            tracker = self._lent.pop(connection, None) or self._open_tracker()
+            driver = FaceDriver(tracker, self._fps, every=self._look_every)
             self._followers[source] = _Follower(connection, driver)
         return self._followers[source]
 
@@ -176,6 +197,8 @@ class Reader:
             return None
         with self._stages.measure("encode"):
             code = puppeteer.content_code_from_mel(utterance.mel_80x20)
+        if not np.isfinite(code).all():
+            return None
         return Spoken(code, take), _Moment(utterance.time_ns, cue.voice[utterance.chunk_index][1])
 
     def _moment_of_picture(self, cue: Cue) -> _Moment | None:

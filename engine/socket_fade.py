@@ -21,7 +21,7 @@ NATURAL_STEP: Final[Mapping[Socket, float]] = {"pose": 0.23, "expression": 8.0, 
 """Change of a code in 40 ms that 1 % of natural steps exceed: p99 on the built-in clip, read by `lite` from
 every picture, is 0.235, 10.2 and 10.5 (voice: 9.3)."""
 NATURAL_PERIOD_NS: Final = NS_PER_S // 25
-FADE_SHARE: Final = 0.8
+FADE_SHARE: Final = 0.6
 """No step of a cross-fade exceeds this share of a natural step: other sockets move meanwhile."""
 CUT_STEPS: Final = 2.5
 """A source that changes by this many natural steps at once was cut, not moved (the largest motion on the

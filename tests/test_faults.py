@@ -35,6 +35,7 @@ BEFORE_S, AFTER_S = 0.8, 1.2
 BLOCK = SOUND_RATE // 50
 
 Image = NDArray[np.uint8]
+Tensors = dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
@@ -373,3 +374,99 @@ def test_sources_come_and_go_in_quick_succession(model: LiveModel) -> None:
             await stage.performance.disconnect(f"guest{index % 3}")
 
     play(model, hurry)
+
+
+def test_sound_changes_its_sample_rate(model: LiveModel) -> None:
+    async def change_rate(stage: Stage) -> None:
+        stage.camera.hears = "nothing"
+        hear = stage.performance.hearer("camera")
+        for rate in (8_000, 44_100, 16_000):
+            for _ in range(20):
+                noise = 0.1 * np.random.default_rng(0).standard_normal(rate // 50)
+                hear(AudioChunk(noise.astype(np.float32), rate, stage.clock.now_ns() - 20 * NS_PER_MS))
+                await asyncio.sleep(0.02)
+        stage.camera.hears = "voice"
+
+    assert effective(play(model, change_rate, mouth="microphone"))["mouth"] == "microphone"
+
+
+def test_sound_is_no_number(model: LiveModel) -> None:
+    async def break_down(stage: Stage) -> None:
+        hear = stage.performance.hearer("camera")
+        for value in (np.nan, np.inf, -np.inf):
+            hear(AudioChunk(np.full(BLOCK, value, np.float32), SOUND_RATE, stage.clock.now_ns()))
+            await asyncio.sleep(0.02)
+
+    stage = play(model, break_down, mouth="microphone")
+    assert effective(stage)["mouth"] == "microphone"
+    assert stage.performance.metrics.dropped.get("unreadable", 0) == 0
+
+
+@pytest.mark.parametrize("network", ["pose_encoder", "expression_encoder", "content_encoder"])
+def test_codes_are_no_numbers_for_a_while(
+    model: LiveModel, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = model.encoder.backend.run
+    broken = asyncio.Event()
+
+    def overflow(name: str, inputs: Tensors) -> Tensors:
+        outputs = run(name, inputs)
+        is_broken = name == network and broken.is_set()
+        return {key: np.full_like(value, np.nan) for key, value in outputs.items()} if is_broken else outputs
+
+    monkeypatch.setattr(model.encoder.backend, "run", overflow)
+
+    async def break_down(stage: Stage) -> None:
+        broken.set()
+        await asyncio.sleep(1)
+        broken.clear()
+
+    stage = play(model, break_down)
+    assert effective(stage) == {"pose": "camera", "expression": "camera", "mouth": "camera"}
+    assert all(picture.any() for picture in stage.viewer.pictures)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize("worker", ["encoder", "generator"])
+def test_a_network_fails(
+    model: LiveModel, worker: str, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = getattr(model, worker).backend
+    run = backend.run
+    left = [0]
+
+    def fail(name: str, inputs: Tensors) -> Tensors:
+        if left[0] > 0:
+            left[0] -= 1
+            raise RuntimeError("out of luck")
+        return dict(run(name, inputs))
+
+    monkeypatch.setattr(backend, "run", fail)
+
+    async def break_down(stage: Stage) -> None:
+        left[0] = failures
+
+    stage = play(model, break_down)
+    assert stage.performance.metrics.dropped["unreadable" if worker == "encoder" else "failed"] == failures
+
+
+def test_a_network_that_never_works_again_ends_the_show_in_words(
+    model: LiveModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(stage: Stage) -> None:
+        def fail(name: str, inputs: Tensors) -> Tensors:
+            raise RuntimeError("out of luck")
+
+        monkeypatch.setattr(model.generator.backend, "run", fail)
+        await asyncio.sleep(5)
+        assert stage.performance.failure is not None and "fail" in stage.performance.failure
+        await asyncio.sleep(10)
+        assert stage.performance.failure is not None and "stopped" in stage.performance.failure
+        raise _Enough
+
+    with pytest.raises(_Enough):
+        play(model, break_down)
+
+
+class _Enough(Exception):
+    pass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import av
@@ -49,6 +49,12 @@ class Footage:
             pictures.append(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2YUV_I420), np.uint8))
         sound = read_sound(media).samples.mean(0)[: len(pictures) * SOUND_RATE // CAMERA_FPS]
         return cls(pictures, np.clip(sound * 32767, -32768, 32767).astype(np.int16))
+
+    def resized(self, side_px: int) -> Footage:
+        """The same in another size."""
+        frames = [av.VideoFrame.from_ndarray(planes, format="yuv420p") for planes in self.pictures]
+        smaller = [frame.reformat(width=side_px, height=side_px) for frame in frames]
+        return Footage([np.asarray(frame.to_ndarray(), np.uint8) for frame in smaller], self.sound)
 
     def encoded(self) -> list[bytes]:
         """The pictures as VP8, one entry each: the first and every 25th is a key frame."""
@@ -140,7 +146,7 @@ class HeadlessClient:
         self._connections: list[RTCPeerConnection] = []
         self._readers: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> HeadlessClient:
+    async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(raise_for_status=True)
         async with self._http.post(f"{self._url}/sessions") as response:
             opened = await response.json()

@@ -64,6 +64,6 @@ def await_answer(url: str, process: subprocess.Popen[Any]) -> None:
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
-        except (urllib.error.URLError, TimeoutError):
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(POLL_S)
     raise EngineError(f"the server did not answer within {START_TIMEOUT_S:g} s")

@@ -11,6 +11,7 @@ import { watchLink } from "./play.js";
 import { Places, SINK_KINDS, SOURCE_KINDS, showPlaces } from "./places.js";
 import { PresetList } from "./presets.js";
 import { publishLink } from "./publish.js";
+import { remember, remembered } from "./remembered.js";
 import { Retry } from "./retry.js";
 import { ServerError, Session, deletePreset, identities, presetNames } from "./session.js";
 import { PlaybackMeter, showFigures } from "./stats.js";
@@ -31,7 +32,7 @@ let publishing = null;
 let stream = null; // camera and microphone, once a person gave them
 let photos = []; // a person's own, which another session needs again
 let state = null; // what the engine said last
-let settings = SCENES.clip; // for the next session, to be as this one is
+let settings = remembered(SCENES.clip) ?? SCENES.clip; // for the next session, to be as this one is
 let isGalleryShown = false;
 let controlState = "live"; // of the control connection
 let linkState = "connecting"; // of the link that plays
@@ -92,6 +93,7 @@ function showState(told) {
   if (state.failure) showError(state.failure);
   if (control.isChanging) return; // this may be older than what a person has just picked
   settings = settingsOf(state);
+  remember(settings);
   gallery.show(state.identity);
   grid.show(state);
   gains.show(state.gains);

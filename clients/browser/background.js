@@ -1,7 +1,9 @@
-// What is behind the avatar: nothing (black), a colour, or a picture, softened if so wished.
+// What is behind the avatar: nothing (black), a colour, a picture, softened if so wished, or the camera's room,
+// always softened.
 
 import { $ } from "./elements.js";
 
+const LEAST_ROOM_BLUR = 0.03; // what the engine makes of less
 const LONGEST_SIDE_PX = 640; // more than the avatar has; it goes over the network and into presets
 
 export class BackgroundPicker {
@@ -18,7 +20,8 @@ export class BackgroundPicker {
       input.addEventListener("change", () => (input.value === "image" && !this.#image ? this.#askForPicture() : this.#tell()));
     }
     $("background-colour").addEventListener("input", () => this.#pick("colour"));
-    $("background-blur").addEventListener("input", () => this.#pick("image"));
+    $("background-blur").addEventListener("input", () => this.#tell());
+    this.#showShare();
     $("background-file").addEventListener("change", () => this.#takePicture());
     $("background-file").addEventListener("cancel", () => this.#image || this.#check("black"));
     $("background-choose").addEventListener("click", () => this.#askForPicture());
@@ -27,13 +30,14 @@ export class BackgroundPicker {
   show(background) {
     if (background === this.#shown) return;
     this.#shown = background;
-    const kind = background.image ? "image" : background.colour ? "colour" : "black";
+    const kind = ["image", "room", "colour"].find((key) => background[key]) ?? "black";
     this.#check(kind);
     if (background.colour) $("background-colour").value = background.colour;
     if (background.image) {
       this.#image = background.image;
-      $("background-blur").value = background.blur ?? 0;
     }
+    if (background.image || background.room) $("background-blur").value = background.blur ?? 0;
+    this.#showShare();
     this.#showImage();
   }
 
@@ -62,7 +66,9 @@ export class BackgroundPicker {
   #check(kind) {
     document.querySelector(`input[name=background][value=${kind}]`).checked = true;
     $("background-colour").hidden = kind !== "colour";
-    $("background-picture").hidden = kind !== "image";
+    $("background-picture").hidden = kind !== "image" && kind !== "room";
+    $("background-choose").hidden = kind !== "image";
+    $("background-blur").min = kind === "room" ? LEAST_ROOM_BLUR : 0;
   }
 
   #tell() {
@@ -70,9 +76,16 @@ export class BackgroundPicker {
     this.#check(kind);
     if (kind === "black") this.#onBackground({});
     if (kind === "colour") this.#onBackground({ colour: $("background-colour").value });
-    if (kind === "image" && this.#image) {
-      this.#onBackground({ image: this.#image, blur: Number($("background-blur").value) });
-    }
+    this.#showShare();
+    const blur = Number($("background-blur").value);
+    if (kind === "image" && this.#image) this.#onBackground({ image: this.#image, blur });
+    if (kind === "room") this.#onBackground({ room: "camera", blur });
+  }
+
+  /** How far the slider is filled. */
+  #showShare() {
+    const { style, value, min, max } = $("background-blur");
+    style.setProperty("--share", (value - min) / (max - min));
   }
 
   #showImage() {

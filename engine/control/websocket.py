@@ -22,6 +22,9 @@ from engine.sessions import Session
 
 STATE_PERIOD_S: Final = 0.2
 HEARTBEAT_S: Final = 20.0
+RESTS: Final = 3.0
+LONGEST_REST_S: Final = 0.02
+"""However fast messages come, answering them leaves most of the event loop's time to pictures and sound."""
 MAX_MESSAGE_BYTES: Final = 20_000_000
 """A background picture may be inside."""
 
@@ -35,7 +38,10 @@ async def serve(request: web.Request, session: Session, presets: Presets) -> web
     try:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
+                started_s = asyncio.get_running_loop().time()
                 await talk.answer(message.data)
+                took_s = asyncio.get_running_loop().time() - started_s
+                await asyncio.sleep(min(RESTS * took_s, LONGEST_REST_S))
             elif message.type is WSMsgType.BINARY:
                 await socket.send_json({"error": "Send JSON as text."})
     finally:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.compositor import (
+    LEAST_ROOM_BLUR,
     Compositor,
     Image,
     background_from_description,
@@ -92,6 +93,13 @@ def test_a_picture_comes_as_a_data_url_and_is_softened_on_request() -> None:
     assert steps.max() < 30 and soft[32, 0, 0] < 20 and soft[32, 63, 0] > 235
 
 
+def test_a_room_is_black_until_it_is_seen_and_never_sharp() -> None:
+    for blur in ({}, {"blur": 0.0}):
+        background = background_from_description({"room": "camera", **blur})
+        assert background.is_black and background.room == "camera" and background.blur == LEAST_ROOM_BLUR
+    assert background_from_description({"room": "camera", "blur": 0.1}).blur == 0.1
+
+
 def test_an_empty_description_is_black() -> None:
     assert background_from_description({}).is_black
 
@@ -107,6 +115,8 @@ def test_an_empty_description_is_black() -> None:
         {"image": "data:image/png;base64,!"},
         {"image": "data:image/png;base64,AAAA", "blur": 3},
         {"path": "x.png"},
+        {"room": 5},
+        {"room": "no name"},
     ],
 )
 def test_a_description_that_is_no_background_is_refused(description: object) -> None:

@@ -444,3 +444,24 @@ def test_switching_everything_with_the_shipped_model_jumps_nowhere(monkeypatch: 
     for socket in SOCKETS:
         largest = max(float(natural[socket].max()), 1.02 * NATURAL_STEP[socket])
         assert switching[socket].max() <= largest
+
+
+def test_the_room_behind_a_camera_is_behind_the_avatar_while_it_is_wished(tiny_model: LiveModel) -> None:
+    corners: list[float] = []
+
+    class Corner(Viewer):
+        def show(self, frame: AvatarFrame) -> None:
+            corners.append(float(frame.yuv420p[:8, :8].mean()))
+
+    async def script(stage: Stage) -> None:
+        stage.performance.watch(Corner(stage.clock))
+        await stage.connect("camera")
+        await stage.performance.patch({"pose": "camera", "background": {"room": "camera", "blur": 0.05}})
+        await asyncio.sleep(2)
+        assert corners[-1] > corners[0] + 10
+        assert stage.performance.settings()["background"] == {"room": "camera", "blur": 0.05}
+        await stage.performance.patch({"background": {}})
+        await asyncio.sleep(1)
+        assert abs(corners[-1] - corners[0]) < 5
+
+    play(tiny_model, script)

@@ -222,6 +222,19 @@ def test_sound_that_stops_coming_says_nothing() -> None:
     assert scene.read(is_speaking=False).spoken["mouth"] == {}
 
 
+def test_a_lent_tracker_follows_its_source_and_is_closed_with_it(
+    reader: Reader, tracker: CountingTracker
+) -> None:
+    lent, too_late = CountingTracker(), CountingTracker()
+    reader.lend(1, cast(FaceTracker, lent))
+    bay = PatchBay().patched({"pose": "camera"})
+    reader.read(NOBODY, cue(1000, bay, camera=990))
+    assert (lent.timestamps_ms, tracker.timestamps_ms) == ([990], [])
+    reader.lend(2, cast(FaceTracker, too_late))
+    reader.read(NOBODY, Cue(1040 * MS, bay, {}, [], {"camera": 3}))
+    assert (lent.closed, too_late.closed) == (1, 1)
+
+
 def test_another_source_of_the_same_name_is_another_take() -> None:
     scene = Scene("camera")
     takes = [scene.read(5, connection=c).spoken["pose"][CAMERA].take for c in (1, 1, 2)]

@@ -158,16 +158,16 @@ def test_no_step_of_any_transition_is_larger_than_natural_motion(socket: Socket)
     }[socket]
     script = Script(NATURAL_STEP[socket], idle)
     for frames, take, chain, said in (
-        (40, 0, (CAMERA, VOICE), {"camera": far[0]}),
-        (40, 0, (CLIP,), {"clip": far[1]}),
+        (60, 0, (CAMERA, VOICE), {"camera": far[0]}),
+        (60, 0, (CLIP,), {"clip": far[1]}),
         (3, 0, (CAMERA, VOICE), {"camera": far[0]}),
         (3, 0, (CLIP,), {"clip": far[1]}),
         (30, 0, (), {}),
-        (40, 0, (CAMERA, VOICE), {"voice": far[1]}),
-        (40, 0, (CAMERA, VOICE), {"camera": far[0], "voice": far[1]}),
-        (40, 0, (CAMERA, VOICE), {}),
-        (40, 1, (CAMERA, VOICE), {"camera": far[1]}),
-        (40, 2, (CAMERA, VOICE), {"camera": far[0]}),
+        (60, 0, (CAMERA, VOICE), {"voice": far[1]}),
+        (60, 0, (CAMERA, VOICE), {"camera": far[0], "voice": far[1]}),
+        (60, 0, (CAMERA, VOICE), {}),
+        (60, 1, (CAMERA, VOICE), {"camera": far[1]}),
+        (60, 2, (CAMERA, VOICE), {"camera": far[0]}),
     ):
         script.show(chain, said, frames=frames, take=take)
         if said:
