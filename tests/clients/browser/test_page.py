@@ -99,3 +99,19 @@ def test_refused_camera_is_explained_and_the_avatar_plays_on(browser: Browser, b
     assert "allow them" in page.locator("#banner-text").inner_text(timeout=WAIT_MS)
     assert page.locator("#start").is_enabled()
     page.close()
+
+
+def test_a_reload_keeps_the_face_and_the_background(viewer: Viewer) -> None:
+    page = viewer.page
+    other = page.locator("input[name=identity]").nth(3).get_attribute("value")
+    page.locator(f"input[name=identity][value='{other}']").check()
+    page.locator("input[name=background][value=room]").check()
+    room = {"room": "camera", "blur": 0.03}
+    viewer.wait_for_state(identity=other, background=room)
+    page.reload()
+    viewer.wait_for_avatar()
+    assert len(viewer.sessions) == 2
+    viewer.wait_for_state(identity=other, background=room)
+    assert page.locator(f"input[name=identity][value='{other}']").is_checked()
+    assert page.locator("input[name=background][value=room]").is_checked()
+    assert viewer.complaints == []
