@@ -17,9 +17,12 @@ from engine.codes import Code, Socket
 from engine.patch_bay import Route
 from gcavt.code_space import POSE_DIM
 
-NATURAL_STEP: Final[Mapping[Socket, float]] = {"pose": 0.23, "expression": 8.0, "mouth": 8.0}
-"""Change of a code in 40 ms that 1 % of natural steps exceed: p99 on the built-in clip, read by `lite` from
-every picture, is 0.235, 10.2 and 10.5 (voice: 9.3)."""
+POSE_MOTION: Final = np.array([10.3, 19.3, 3.1, 6.4, 6.2, 1.7, *[10.0] * 6], np.float32)
+"""How far a face's landmarks move in the picture, in percent of its height, per unit of a pose's pitch, yaw,
+roll, x, y and z (MediaPipe on pictures of `lite`). Beyond those six an exact code is 0."""
+NATURAL_STEP: Final[Mapping[Socket, float]] = {"pose": 3.0, "expression": 8.0, "mouth": 8.0}
+"""`distance` in 40 ms that 1 % of natural steps exceed: p99 on the built-in clip, read by `lite` from every
+picture, is 3.2 (from every other, as live), 10.2 and 10.5 (voice: 9.3)."""
 NATURAL_PERIOD_NS: Final = NS_PER_S // 25
 FADE_SHARE: Final = 0.6
 """No step of a cross-fade exceeds this share of a natural step: other sockets move meanwhile."""
@@ -128,7 +131,7 @@ class SocketFade:
         return moved(said.code, idle.code - start), said.take, True
 
     def _is_cut(self, target: Code) -> bool:
-        return self._target is not None and _distance(target, self._target) > CUT_STEPS * self._natural_step
+        return self._target is not None and distance(target, self._target) > CUT_STEPS * self._natural_step
 
     def _begin(self, duration_ns: float) -> None:
         if self._shown is not None:
@@ -179,18 +182,20 @@ def moved(code: Code, step: Code, *, is_on_sphere: bool = True) -> Code:
 
 def stepped(start: Code, end: Code, longest: float) -> Code:
     """`end`, or as far towards it as a step of `longest` goes."""
-    distance = _distance(start, end)
-    if distance <= longest:
+    way = distance(start, end)
+    if way <= longest:
         return end
-    share = longest / distance
+    share = longest / way
     code = between(start, end, share)
     # along a sphere equal shares are not equally far
-    return between(start, end, share * min(1.0, longest / _distance(start, code)))
+    return between(start, end, share * min(1.0, longest / distance(start, code)))
 
 
 def _are_equally_long(one: Code, other: Code) -> bool:
     return bool(np.isclose(np.linalg.norm(one), np.linalg.norm(other), rtol=1e-3))
 
 
-def _distance(one: Code, other: Code) -> float:
-    return float(np.linalg.norm(one - other))
+def distance(one: Code, other: Code) -> float:
+    """How far apart two codes look: for poses in percent of the face's height."""
+    step = one - other
+    return float(np.linalg.norm(step * POSE_MOTION if len(step) == POSE_DIM else step))

@@ -26,7 +26,7 @@ from engine.puppet import Puppet
 from engine.puppeteer import IdentityState, Puppeteer
 from engine.reader import Reading
 from engine.sinks.sink import AvatarFrame
-from engine.socket_fade import NATURAL_STEP
+from engine.socket_fade import NATURAL_STEP, distance
 from engine.sources.source import SOUND_RATE, Arrival, HearSound, Source
 from tests.bundles import TinyBundles
 from tests.virtual_time import VirtualClock, run_virtually
@@ -396,7 +396,7 @@ async def switch_everything(stage: Stage, identities: list[str]) -> None:
         await asyncio.sleep(0.36 + 0.013 * index)
 
 
-Steps = dict[Socket, NDArray[np.float32]]
+Steps = dict[Socket, NDArray[np.float64]]
 
 
 def switched(model: LiveModel, monkeypatch: pytest.MonkeyPatch) -> tuple[Steps, Steps]:
@@ -422,7 +422,10 @@ def switched(model: LiveModel, monkeypatch: pytest.MonkeyPatch) -> tuple[Steps, 
         assert np.all(np.abs(intervals_ms - 1000 / FPS) <= 1.001)
         assert stage.performance.metrics.dropped["late"] == 0
         found.append(
-            {s: np.linalg.norm(np.diff([codes[s] for codes in shown], axis=0), axis=1) for s in SOCKETS}
+            {
+                s: np.array([distance(a[s], b[s]) for a, b in zip(shown, shown[1:], strict=False)])
+                for s in SOCKETS
+            }
         )
     return found[0], found[1]
 

@@ -14,7 +14,7 @@ from engine.patch_bay import PatchBay, Route
 from engine.puppet import CalibrationCommand, Puppet
 from engine.puppeteer import IdentityState, Puppeteer
 from engine.reader import Reading
-from engine.socket_fade import NATURAL_STEP, Spoken
+from engine.socket_fade import NATURAL_STEP, Spoken, distance
 from gcavt import code_space
 from gcavt.code_space import coefficient_vector
 
@@ -74,7 +74,8 @@ class Stage:
         return DrivingCodes(last["pose"], last["expression"], last["mouth"])
 
     def largest_step(self, socket: Socket) -> float:
-        return float(np.linalg.norm(np.diff([codes[socket] for codes in self.shown], axis=0), axis=1).max())
+        shown = [codes[socket] for codes in self.shown]
+        return max(distance(*pair) for pair in zip(shown, shown[1:], strict=False))
 
 
 def looking(yaw: float, **weights: float) -> DrivingCodes:
