@@ -128,10 +128,8 @@ async def test_nothing_is_left_behind_when_the_other_side_leaves(socket: Socket)
 async def test_a_flood_of_messages_leaves_time_for_others(socket: Socket, told: Told) -> None:
     for _ in range(300):
         await socket.send_json({"gains": {"mouth": 1.1}})
-    loop = asyncio.get_running_loop()
-    longest_s = 0.0
+    turns = 0
     while len(told.changes) < 300:
-        started_s = loop.time()
         await asyncio.sleep(0)
-        longest_s = max(longest_s, loop.time() - started_s)
-    assert longest_s < 0.1
+        turns += 1
+    assert turns > 900  # it rests three times as long as it works
