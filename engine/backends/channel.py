@@ -53,6 +53,8 @@ class Channel:
 
     def close(self) -> None:
         self._unlink()
+        if self._in_path:  # an end that was killed did not do it
+            Path(self._in_path).unlink(missing_ok=True)
         self._connection.close()
 
     def _reserve(self, size: int) -> None:

@@ -75,3 +75,12 @@ def test_an_end_that_is_gone_is_noticed(ends: tuple[Channel, Channel]) -> None:
     with pytest.raises((EOFError, OSError)):
         here.send(None)
         here.recv()
+
+
+def test_an_end_that_is_killed_leaves_nothing(ends: tuple[Channel, Channel], tmp_path: Path) -> None:
+    here, there = ends
+    there.send(np.zeros(100))
+    here.recv()
+    assert len(list(tmp_path.iterdir())) == 1
+    here.close()
+    assert list(tmp_path.iterdir()) == []
