@@ -134,7 +134,13 @@ class EchoClient:
             pass
 
     async def server_received(self) -> dict[str, Any]:
-        async with self._http.get(f"{self._url}/received") as response:
+        return await self._get("received")
+
+    async def server_memory_mb(self) -> float:
+        return float((await self._get("memory"))["memory_mb"])
+
+    async def _get(self, what: str) -> dict[str, Any]:
+        async with self._http.get(f"{self._url}/{what}") as response:
             values: dict[str, Any] = await response.json()
             return values
 
@@ -212,12 +218,14 @@ async def overloaded(args: argparse.Namespace) -> dict[str, Any]:
         await client.watch()
         await asyncio.sleep(args.warm_up)
         moments = [time.monotonic()]
-        memory_mb = [(await client.server_received())["memory_mb"]]
+        memory_mb = []
         for busy_ms, seconds in ((args.busy, args.seconds), (args.more_busy, 10.0), (args.less_busy, 10.0)):
             await client.set("model", busy_ms=busy_ms)
-            await asyncio.sleep(seconds)
+            end_s = time.monotonic() + seconds
+            while (left_s := end_s - time.monotonic()) > 0:
+                memory_mb.append((time.monotonic(), await client.server_memory_mb()))
+                await asyncio.sleep(min(left_s, max(1.0, seconds / 60)))
             moments.append(time.monotonic())
-            memory_mb.append((await client.server_received())["memory_mb"])
         return {"moments_s": moments, "memory_mb": memory_mb, "pictures": client.received.pictures}
 
 

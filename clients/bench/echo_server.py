@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,9 +57,14 @@ class Model:
 class Received:
     """What came in: the age of every picture, and when each tone was heard."""
 
-    pictures: list[tuple[float, float]] = field(default_factory=list)
-    """(when it came, its age in milliseconds); seconds of the monotonic clock."""
     listener: ToneListener = field(default_factory=ToneListener)
+    _seen: array[float] = field(default_factory=lambda: array("d"))
+    """Small enough not to look like a leak after half an hour."""
+
+    @property
+    def pictures(self) -> list[tuple[float, float]]:
+        """(when it came, its age in milliseconds); seconds of the monotonic clock."""
+        return list(zip(self._seen[::2], self._seen[1::2], strict=True))
 
     @property
     def tones(self) -> list[Moment]:
@@ -67,7 +73,7 @@ class Received:
     def see(self, frame: av.VideoFrame) -> None:
         age = age_ms(read_code(luma(frame)))
         if age < LONGEST_AGE_MS:  # else it was misread
-            self.pictures.append((time.monotonic(), age))
+            self._seen.extend((time.monotonic(), age))
 
     def hear(self, frame: av.AudioFrame) -> None:
         samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0]
@@ -251,7 +257,7 @@ async def _drain(track: Relayed) -> None:
 
 
 def app(open_echo: Callable[[], Echo], impairment: Impairment) -> web.Application:
-    """POST /publish and /watch take offers; /model and /impairment take settings; GET /received reports."""
+    """POST /publish and /watch take offers, /model and /impairment settings; GET /received and /memory report."""
     echo = open_echo()
 
     def answering(take: Callable[[str], Awaitable[str]]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -268,9 +274,10 @@ def app(open_echo: Callable[[], Echo], impairment: Impairment) -> web.Applicatio
         return handle
 
     async def received(_: web.Request) -> web.Response:
-        memory_mb = psutil.Process().memory_info().rss / MB
-        pictures, tones = echo.received.pictures, echo.received.tones
-        return web.json_response({"pictures": pictures, "tones": tones, "memory_mb": memory_mb})
+        return web.json_response({"pictures": echo.received.pictures, "tones": echo.received.tones})
+
+    async def memory(_: web.Request) -> web.Response:
+        return web.json_response({"memory_mb": psutil.Process().memory_info().rss / MB})
 
     async def page(_: web.Request) -> web.FileResponse:
         return web.FileResponse(PAGE)
@@ -287,6 +294,7 @@ def app(open_echo: Callable[[], Echo], impairment: Impairment) -> web.Applicatio
             web.post("/model", setting(echo.model)),
             web.post("/impairment", setting(impairment)),
             web.get("/received", received),
+            web.get("/memory", memory),
         ]
     )
     application.on_cleanup.append(close)

@@ -17,6 +17,7 @@ from clients.bench.report import json_line, table
 from clients.bench.statistics import medians, percentiles, plot_over_time, within
 
 SIDES = ("ours", "stock")
+NAMES = {"ours": "ours", "stock": "stock aiortc"}
 PERIOD_MS = 40.0
 SLOW_MS, DOUBLE_MS, FAST_MS = 1.4 * PERIOD_MS, 2 * PERIOD_MS, 0.5 * PERIOD_MS
 NORMAL_MARGIN_MS = 25.0
@@ -29,26 +30,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.add_argument("--seconds", type=float, default=60.0, help="of the too slow model (default 60)")
     parser.add_argument("--runs", type=int, default=3, help="of each side (default %(default)s)")
+    parser.add_argument("--side", choices=SIDES, help="default: both")
     parser.add_argument("--size", type=int, default=512, help="side of the picture (default %(default)s)")
     parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8", help="default %(default)s")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the latency over time")
 
 
 def run(args: argparse.Namespace) -> int:
-    runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    sides = (args.side,) if args.side else SIDES
+    runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     drawn: dict[str, Points] = {}
     for number in range(args.runs):
-        for side in SIDES:
+        for side in sides:
             points, summary = _measured(args, side)
             runs[side].append(summary)
             if number == 0:
                 drawn[side] = points
-    ours, stock = medians(runs["ours"]), medians(runs["stock"])
-    _print_report(args, {"ours": ours, "stock aiortc": stock})
+    found = {NAMES[side]: medians(runs[side]) for side in sides}
+    _print_report(args, found)
     if args.plot:
         plot_over_time(args.plot, "A model that is too slow", {"latency": drawn}, is_log=True)
     values = {"seconds": args.seconds, "runs": args.runs, "slow_ms": SLOW_MS, "double_ms": DOUBLE_MS}
-    print(json_line("overload", values | {"ours": ours, "stock_aiortc": stock, "all_runs": runs}))
+    by_side = {name.replace(" ", "_"): figures for name, figures in found.items()}
+    print(json_line("overload", values | by_side | {"all_runs": runs}))
     return 0
 
 
@@ -66,7 +70,7 @@ def _measured(args: argparse.Namespace, side: str) -> tuple[Points, dict[str, fl
             less_busy=FAST_MS,
         )
     start_s, slow_end_s, double_end_s, end_s = measured["moments_s"]
-    memory_mb = measured["memory_mb"]
+    memory = within(measured["memory_mb"], start_s, slow_end_s)
     pictures = measured["pictures"]
     slow = within(pictures, start_s, slow_end_s)
     after = within(pictures, double_end_s, end_s)
@@ -77,9 +81,23 @@ def _measured(args: argparse.Namespace, side: str) -> tuple[Points, dict[str, fl
         "slow_last_second_ms": _median(within(pictures, slow_end_s - 1, slow_end_s)),
         "periods": round(_quantile(slow, 95) / SLOW_MS, 2),
         "recovery_ms": recovery_ms(after, double_end_s),
-        "memory_growth_mb": round(memory_mb[1] - memory_mb[0], 1),
+        **memory_growth(memory),
     }
     return [(at_s - start_s, value) for at_s, value in pictures], summary
+
+
+def memory_growth(points: Points) -> dict[str, float]:
+    """Megabytes gained from the first tenth of (seconds, megabytes) to the last, and an hour's at the pace of
+    the second half."""
+    if len(points) < 4:
+        return {"memory_growth_mb": float("nan"), "memory_mb_per_h": float("nan")}
+    at_s, mb = np.array(points).T
+    share, half = max(1, len(points) // 10), len(points) // 2
+    slope = np.polyfit(at_s[half:] - at_s[half], mb[half:], 1)[0]
+    return {
+        "memory_growth_mb": round(float(np.median(mb[-share:]) - np.median(mb[:share])), 1),
+        "memory_mb_per_h": round(float(slope) * 3600, 1),
+    }
 
 
 def recovery_ms(points: Points, since_s: float) -> float:
@@ -112,6 +130,7 @@ def _print_report(args: argparse.Namespace, sides: dict[str, dict[str, float]]) 
         (f"p50 with {FAST_MS:g} ms a picture, later", "after_p50_ms"),
         ("until normal after the load", "recovery_ms"),
         ("memory growth, MB", "memory_growth_mb"),
+        ("memory growth, MB/h in the second half", "memory_mb_per_h"),
     )
     rows = [[words, *(values[key] for values in sides.values())] for words, key in lines]
     print(table([f"latency, ms, median of {args.runs} runs", *sides], rows))
