@@ -257,7 +257,7 @@ async def _drain(track: Relayed) -> None:
 
 
 def app(open_echo: Callable[[], Echo], impairment: Impairment) -> web.Application:
-    """POST /publish and /watch take offers, /model and /impairment settings; GET /received, /memory report."""
+    """POST /publish and /watch take offers, /model and /impairment settings; GET /received, /memory tell."""
     echo = open_echo()
 
     def answering(take: Callable[[str], Awaitable[str]]) -> Callable[[web.Request], Awaitable[web.Response]]:
