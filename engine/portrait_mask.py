@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.native_log import without_chatter
+from engine.native_tasks import closed_with
 from gcavt.preprocessing import CROP_PX, Face, crop_face, crop_from_box, transform_points
 
 
@@ -43,6 +44,7 @@ class PortraitMask:
                 self._segmenter = ImageSegmenter.create_from_options(options)
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"{model_path} is not a segmentation model: {error}") from error
+        self._close = closed_with(self, self._segmenter)
 
     def portrait(self, photo_HWC: NDArray[np.uint8], face: Face) -> Portrait:
         """The face crop with everything but the person in it black. About 20 ms."""
@@ -62,7 +64,7 @@ class PortraitMask:
         return np.array(masks[0].numpy_view(), dtype=np.float32).reshape(image_HWC.shape[:2])
 
     def close(self) -> None:
-        self._segmenter.close()
+        self._close()
 
     def __enter__(self) -> Self:
         return self
