@@ -185,7 +185,8 @@ def test_a_batch_is_split_as_it_was_stacked(backend: Backend) -> None:
     for inputs, results in zip(requests, together, strict=True):
         for name, array in backend.run("generator", inputs).items():
             assert results[name].shape == array.shape
-            np.testing.assert_allclose(results[name], array, atol=2e-3)
+            # OpenVINO in bf16 rounds otherwise in other batches
+            np.testing.assert_allclose(results[name], array, atol=0.01)
 
 
 def test_cpus_prefer_no_batches(backend: Backend) -> None:
