@@ -51,7 +51,9 @@ class PyTorchBackend:
         import torch
 
         spec = self._specs[network]
-        arguments = [torch.from_numpy(a).to(self._device) for a in input_arrays(spec, inputs).values()]
+        # read-only ones are copied: PyTorch warns of them
+        arrays = [np.require(array, requirements="W") for array in input_arrays(spec, inputs).values()]
+        arguments = [torch.from_numpy(array).to(self._device) for array in arrays]
         with torch.inference_mode():
             results: torch.Tensor | tuple[torch.Tensor, ...] = self._modules[network](*arguments)
         tensors = (results,) if isinstance(results, torch.Tensor) else results
