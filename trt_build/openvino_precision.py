@@ -15,7 +15,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -100,7 +100,7 @@ def _make_lasting(nodes: list[ov.Node]) -> None:
         _keep_axis,
         _clamp,
         _reshape_later,
-        _join_products,
+        _join_arithmetic,
         _plain_arithmetic,
         _concatenate,
         _product_by_matrix,
@@ -150,7 +150,11 @@ def _clamp(node: ov.Node) -> bool:
 
 
 def _reshape_later(node: ov.Node) -> bool:
-    """Arithmetic on one number of each sample goes before the reshaping of its operands."""
+    """Arithmetic on one number of each sample goes before the reshaping of its operands.
+
+    The product of a row is written as one of matrices: in a network with operators in eight bits another one
+    is taken for a dequantisation, and goes behind the reshaping after all.
+    """
     kind = node.get_type_name()
     if kind not in (*_ARITHMETIC, "Negative") or math.prod(shape_of(node.output(0))[1:]) != 1:
         return False
@@ -164,29 +168,61 @@ def _reshape_later(node: ov.Node) -> bool:
             shapes.add(shape_of(operands[-1]))
     if len(operands) != node.get_input_size() or len(shapes) != 1:
         return False
-    return replace(node, _reshaped(_plain(kind, *operands), node))
+    result = _plain(kind, *operands)
+    row = _row_of(result.output(0))
+    if row.length > 1:
+        column = ops.reshape(row.source, integers(shape_of(node.output(0))[0], 1), False)
+        scaled = ops.matmul(numbers(row.factor.reshape(1, 1)), column, False, True)
+        result = ops.add(scaled, numbers(row.offset.reshape(1, 1)))
+    return replace(node, _reshaped(result, node))
 
 
-def _join_products(node: ov.Node) -> bool:
-    """Constant factors in a row as one, and with the sign of what is subtracted.
+def _join_arithmetic(node: ov.Node) -> bool:
+    """Products and sums with constants in a row as one product and one sum.
 
-    In a network with operators in eight bits a factor alone is taken for the end of a dequantisation.
+    In a network with operators in eight bits a longer row is taken for the end of a dequantisation.
     """
-    kind = node.get_type_name()
-    if kind not in ("Multiply", "Subtract"):
+    row = _row_of(node.output(0))
+    if row.length < 2:
         return False
-    value, inner = _apart(node)
-    product = inner.get_node()
-    if value is None or product.get_type_name() != "Multiply":
-        return False
-    factor, source = _apart(product)
-    if factor is None:
-        return False
-    if kind == "Multiply":
-        return replace(node, ops.multiply(source, numbers(factor * value)))
-    if constant(node.input_value(0)) is None:
-        return False
-    return replace(node, ops.add(ops.multiply(source, numbers(-factor)), numbers(value)))
+    scaled = ops.multiply(row.source, numbers(row.factor)) if np.any(row.factor != 1) else row.source
+    has_offset = np.any(row.offset != 0) or scaled is row.source
+    return replace(node, ops.add(scaled, numbers(row.offset)) if has_offset else scaled)
+
+
+class _Row(NamedTuple):
+    """Operators in a row that all compute with a constant: source * factor + offset."""
+
+    source: ov.Output
+    factor: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    length: int
+
+
+def _row_of(result: ov.Output) -> _Row:
+    """All that lead to `result`."""
+    source, factor, offset, length = result, np.ones(1), np.zeros(1), 0
+    while (value := _number_of(source.get_node())) is not None:
+        node, kind = source.get_node(), source.get_node().get_type_name()
+        is_first = constant(node.input_value(0)) is not None
+        if kind == "Subtract":
+            offset = offset + factor * (value if is_first else -value)
+            factor = -factor if is_first else factor
+        elif kind == "Add":
+            offset = offset + factor * value
+        else:
+            factor = factor * value if kind == "Multiply" else factor / value
+        source, length = node.input_value(int(is_first)), length + 1
+    return _Row(source, factor, offset, length)
+
+
+def _number_of(node: ov.Node) -> NDArray[np.float64] | None:
+    """The constant that an operator computes with; None of any other operator."""
+    if node.get_type_name() not in _ARITHMETIC:
+        return None
+    value, _ = _apart(node)
+    is_inverse = node.get_type_name() == "Divide" and constant(node.input_value(1)) is None
+    return None if value is None or is_inverse else value.astype(np.float64)
 
 
 def _plain_arithmetic(node: ov.Node) -> bool:

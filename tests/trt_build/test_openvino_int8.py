@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino as ov
 import pytest
 
@@ -12,7 +13,9 @@ from engine.bundle import PRETRAINED_DIR
 from engine.errors import BundleError
 from trt_build.flavours import FLAVOURS
 from trt_build.manifest import FILE_NAME, Manifest
+from trt_build.openvino_precision import inexact_geometry, with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
+from trt_build.precision import folded_constants
 from trt_build.specs import engine_specs
 from trt_build.store import EngineKey, EngineStore
 from trt_build.verify import sample_inputs
@@ -60,6 +63,21 @@ def test_rewriting_leaves_weights_in_eight_bits(packed) -> None:  # type: ignore
     after = [op.get_element_type() for op in model.get_ops() if op.get_type_name() == "Constant"]
     assert after.count(ov.Type.i8) == kinds.count(ov.Type.i8)
     assert [tensor.get_any_name() for tensor in model.inputs] == inputs
+
+
+def test_the_generator_in_eight_bits_keeps_its_geometry() -> None:
+    core, spec = ov.Core(), engine_specs(MANIFEST.config)["generator"]
+    graph = folded_constants(onnx.load(LITE / "generator.onnx"))
+    frames = [sample_inputs(spec, 1)]
+    model = openvino_int8._quantised(openvino_int8._read(core, graph, spec), graph, frames)
+    rewrite(model)
+    hint = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
+    compiled = core.compile_model(with_exact_geometry(core, model), "CPU", hint)
+    assert inexact_geometry(compiled) == []
+    kinds = {
+        str(n.get_rt_info()["runtimePrecision"].astype(str)) for n in compiled.get_runtime_model().get_ops()
+    }
+    assert "u8" in kinds or "i8" in kinds
 
 
 def test_the_backend_runs_what_the_store_holds(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -57,7 +57,7 @@ def test_a_marked_network_computes_the_same(core: ov.Core, batch: int) -> None:
         results = core.compile_model(model, "CPU", EXACT)(inputs)
         pictures.append({output.get_any_name(): np.array(results[output]) for output in results})
     assert pictures[0].keys() == pictures[1].keys() == {"image", "mask"}
-    assert largest_difference(*pictures) < 5e-4  # of noise, sampled
+    assert largest_difference(*pictures) < 1e-3  # of noise, sampled
 
 
 def test_arithmetic_is_written_as_sums_and_products_and_stays_the_same(core: ov.Core) -> None:
@@ -77,6 +77,9 @@ def test_arithmetic_is_written_as_sums_and_products_and_stays_the_same(core: ov.
         moved = ops.add(flow, ops.reshape(mixed, np.array([2, 2, 1, 1]), False))
         scaled = ops.subtract(
             np.float32(0.4), ops.multiply(ops.multiply(moved, np.float32(0.3)), np.float32(2))
+        )
+        scaled = ops.divide(
+            ops.subtract(ops.multiply(scaled, np.float32(1.1)), np.float32(0.1)), np.float32(0.9)
         )
         limited = ops.minimum(ops.maximum(scaled, np.float32(-0.9)), np.float32(0.9))
         grid = ops.transpose(limited, np.array([0, 2, 3, 1]))
