@@ -47,6 +47,8 @@ MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
 FOLLOWERS_GRACE_NS = 8 * NS_PER_MS
 """How long a tick waits for the picture of a second camera that is about to come."""
+READING_PATIENCE_S = 0.1
+"""A reading that takes longer is not waited for: heads move on as silent ones do until it is there."""
 ROOM_EVERY_S = 0.5
 GIVE_UP_NS = 10 * NS_PER_S
 MAX_TOLD_AGES = 250
@@ -141,7 +143,7 @@ class Performance:
         if name != self.identity_name:
             identity = await self._find_identity(cast(str, name))
         if bay.uses("clip") and "clip" not in self._sources:
-            await self._connect("clip", self._open_clip(self.hearer("clip")))
+            await self._connect("clip", await asyncio.to_thread(self._open_clip, self.hearer("clip")))
         if bay.mouth.source != self.bay.mouth.source:
             self._voice.take_all()
         self.bay = self.bay.patched(rest, self._carried())  # others may have patched it meanwhile
@@ -327,15 +329,10 @@ class Performance:
             await self._await_followers()
             cue = self._cue(tick_ns)
             try:
-                reading = await self._encoder.run(partial(self._reader.read, cue=cue))
+                reading = await self._read(cue, ticker)
             except GpuError as error:
                 self._note_gpu_failure(error)
                 continue
-            except Exception:  # whatever it was: a driver that cannot be read is one that says nothing
-                if "unreadable" not in self.metrics.dropped:
-                    logger.exception("what drives the avatar could not be read")
-                self.metrics.dropped["unreadable"] = self.metrics.dropped.get("unreadable", 0) + 1
-                reading = self._reader.silence(cue)
             if cue.bay.leading != leading:
                 leading = cue.bay.leading
                 ticker.forget()
@@ -344,6 +341,27 @@ class Performance:
             self._reading_taken.clear()
             self._readings.put(reading)
             self._count_drops(ticker)
+
+    async def _read(self, cue: Cue, ticker: PhaseLockedTicker) -> Reading:
+        """What the drivers say; pictures are made meanwhile, should it take long to find out."""
+        reading = asyncio.ensure_future(self._encoder.run(partial(self._reader.read, cue=cue)))
+        tick_ns = cue.tick_ns
+        try:
+            await asyncio.wait({reading}, timeout=READING_PATIENCE_S)
+            while not reading.done():
+                tick_ns = await ticker.next_tick()
+                if not reading.done():
+                    self._readings.put(self._reader.silence(replace(cue, tick_ns=tick_ns)))
+            return replace(await reading, tick_ns=tick_ns)
+        except GpuError:
+            raise
+        except Exception:  # whatever it was: a driver that cannot be read is one that says nothing
+            if "unreadable" not in self.metrics.dropped:
+                logger.exception("what drives the avatar could not be read")
+            self.metrics.dropped["unreadable"] = self.metrics.dropped.get("unreadable", 0) + 1
+            return self._reader.silence(replace(cue, tick_ns=tick_ns))
+        finally:
+            reading.cancel()
 
     async def _make_pictures(self) -> None:
         while True:

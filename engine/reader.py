@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,8 @@ class Reader:
         self._look_ahead_ms = config.look_ahead_ms
         self._clock = clock
         self._stages = stages
+        self._closing = ThreadPoolExecutor(1, thread_name_prefix="close")
+        """Ending a face tracker waits for its threads; no picture waits for that."""
         self._followers: dict[str, _Follower] = {}
         self._lent: dict[int, FaceTracker] = {}
         self._voice: tuple[Hashable, VoiceDriver] = (None, VoiceDriver(config.look_ahead_ms))
@@ -125,7 +128,7 @@ class Reader:
         return Reading(cue.tick_ns, cue.bay, spoken, self._capture_time_ns(cue, moment), wait_ns)
 
     def silence(self, cue: Cue) -> Reading:
-        """What is said where nothing could be read. May be called from another thread while none reads."""
+        """What is said where nothing can be read. May be called from another thread, even while one reads."""
         spoken: dict[Socket, dict[Route, Spoken]] = {socket: {} for socket in SOCKETS}
         return Reading(cue.tick_ns, cue.bay, spoken, self._capture_time_ns(cue, None), None)
 
@@ -137,20 +140,22 @@ class Reader:
         self._lent[connection] = tracker
 
     def close(self) -> None:
+        """Does not wait until all is closed."""
         for follower in self._followers.values():
-            follower.driver.close()
+            self._closing.submit(follower.driver.close)
         for connection in list(self._lent):
-            self._lent.pop(connection).close()
+            self._closing.submit(self._lent.pop(connection).close)
         self._followers.clear()
+        self._closing.shutdown(wait=False)
 
     def _forget_replaced(self, connections: Mapping[str, int]) -> None:
         """What was followed in a source that is gone says nothing about the next of that name."""
         for name, follower in list(self._followers.items()):
             if connections.get(name) != follower.connection:
-                self._followers.pop(name).driver.close()
+                self._closing.submit(self._followers.pop(name).driver.close)
         for connection in list(self._lent):
             if connection < max(connections.values(), default=0) and connection not in connections.values():
-                self._lent.pop(connection).close()
+                self._closing.submit(self._lent.pop(connection).close)
 
     def _read_face(
         self, puppeteer: Puppeteer, source: str, arrival: Arrival, cue: Cue

@@ -6,6 +6,7 @@ machine's files, devices or network is refused unless the server was started wit
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from aiohttp import WSMessage, WSMsgType, web
@@ -29,7 +30,9 @@ async def connect(request: web.Request) -> web.Response:
     check_name(name)
     if description.get("kind") not in REMOTE_KINDS:
         require_local(request, f"A source of kind {description.get('kind')!r}")
-    source = open_source(description, service.clock, session.performance.hearer(name))
+    hear = session.performance.hearer(name)
+    # a look into a file takes as long as its disk does: pictures go out meanwhile
+    source = await asyncio.to_thread(open_source, description, service.clock, hear)
     try:
         await session.performance.connect(name, source)
     except EngineError:

@@ -20,11 +20,11 @@ from engine.errors import EngineError, UnknownSourceError
 from engine.face_tracker import FaceTracker
 from engine.mailbox import LatestFrame
 from engine.media import AudioChunk
-from engine.model_worker import LiveModel
+from engine.model_worker import LiveModel, ModelWorker
 from engine.performance import Performance
 from engine.puppet import Puppet
 from engine.puppeteer import IdentityState, Puppeteer
-from engine.reader import Reading
+from engine.reader import Reader, Reading
 from engine.sinks.sink import AvatarFrame
 from engine.socket_fade import NATURAL_STEP, distance
 from engine.sources.source import SOUND_RATE, Arrival, HearSound, Source
@@ -163,7 +163,26 @@ class Blind:
     def close(self) -> None: ...
 
 
-def play(model: LiveModel, script: Callable[[Stage], Awaitable[None]], *, is_blind: bool = False) -> Stage:
+class SlowEncoder:
+    """A model's encoding thread, in which a reading takes longer while `delay_s` is above 0."""
+
+    def __init__(self, model: LiveModel) -> None:
+        self.delay_s = 0.0
+        self._encoder = model.encoder
+
+    async def run(self, job: Callable[[Puppeteer], Any]) -> Any:
+        delay_s, self.delay_s = self.delay_s, 0.0
+        await asyncio.sleep(delay_s)
+        return await self._encoder.run(job)
+
+
+def play(
+    model: LiveModel,
+    script: Callable[[Stage], Awaitable[None]],
+    *,
+    is_blind: bool = False,
+    encoder: SlowEncoder | None = None,
+) -> Stage:
     """Run a script on a performance that one viewer watches."""
 
     async def main() -> Stage:
@@ -172,7 +191,7 @@ def play(model: LiveModel, script: Callable[[Stage], Awaitable[None]], *, is_bli
         performance = Performance(
             clock=clock,
             config=PerformanceConfig(fps=FPS),
-            encoder=model.encoder,
+            encoder=model.encoder if encoder is None else cast(ModelWorker, encoder),
             generator=model.generator,
             open_tracker=(lambda: cast(FaceTracker, Blind())) if is_blind else model.open_tracker,
             open_clip=partial(_open_clip, clock),
@@ -447,6 +466,37 @@ def test_switching_everything_with_the_shipped_model_jumps_nowhere(monkeypatch: 
     for socket in SOCKETS:
         largest = max(float(natural[socket].max()), 1.02 * NATURAL_STEP[socket])
         assert switching[socket].max() <= largest
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_reading_that_takes_long_keeps_no_picture_back(
+    tiny_model: LiveModel, monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    encoder = SlowEncoder(tiny_model)
+
+    def broken(*_: object, **__: object) -> Reading:
+        raise ValueError
+
+    async def script(stage: Stage) -> None:
+        await stage.connect("camera")
+        await stage.performance.patch({"pose": "camera"})
+        await asyncio.sleep(0.5)
+        stage.viewer.times_ms.clear()
+        stage.viewer.ticks_ns.clear()
+        with monkeypatch.context() as patched:
+            if is_broken:
+                patched.setattr(Reader, "read", broken)
+            encoder.delay_s = 0.7
+            await asyncio.sleep(0.6)
+            assert stage.state["effective"]["pose"] == "idle"
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
+        assert stage.state["effective"]["pose"] == "camera"
+
+    viewer = play(tiny_model, script, encoder=encoder).viewer
+    assert np.diff(viewer.times_ms).max() < 150
+    assert len(viewer.times_ms) >= 1300 / 40 - 5
+    assert np.diff(viewer.ticks_ns).min() > 0
 
 
 def test_the_room_behind_a_camera_is_behind_the_avatar_while_it_is_wished(tiny_model: LiveModel) -> None:

@@ -1,5 +1,6 @@
 """The encoding thread's side: what is read, how often, and which moment a picture belongs to."""
 
+from threading import Event
 from typing import cast
 
 import av
@@ -232,13 +233,33 @@ def test_a_lent_tracker_follows_its_source_and_is_closed_with_it(
     assert (lent.timestamps_ms, tracker.timestamps_ms) == ([990], [])
     reader.lend(2, cast(FaceTracker, too_late))
     reader.read(NOBODY, Cue(1040 * MS, bay, {}, [], {"camera": 3}))
+    reader._closing.shutdown()
     assert (lent.closed, too_late.closed) == (1, 1)
+
+
+def test_no_reading_waits_until_a_tracker_is_closed(reader: Reader) -> None:
+    may_close, is_closed = Event(), Event()
+
+    class Slow(CountingTracker):
+        def close(self) -> None:
+            may_close.wait()
+            is_closed.set()
+
+    reader.lend(1, cast(FaceTracker, Slow()))
+    bay = PatchBay().patched({"pose": "camera"})
+    reader.read(NOBODY, cue(1000, bay, camera=990))
+    reader.read(NOBODY, Cue(1040 * MS, bay, {}, [], {}))
+    reader.close()
+    assert not is_closed.is_set()
+    may_close.set()
+    assert is_closed.wait(10)
 
 
 def test_another_source_of_the_same_name_is_another_take() -> None:
     scene = Scene("camera")
     takes = [scene.read(5, connection=c).spoken["pose"][CAMERA].take for c in (1, 1, 2)]
     assert takes[0] == takes[1] != takes[2]
+    scene.reader._closing.shutdown()
     assert scene.tracker.closed == 1
 
 
