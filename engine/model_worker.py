@@ -1,9 +1,10 @@
-"""The model, and the three threads in which everything heavy runs: driving media, pictures, identities.
+"""The model, and the threads in which everything heavy runs: driving media, pictures, identities.
 
 While the picture of one frame is generated the driver of the next is tracked and encoded, and no picture is
 late because somebody takes on another face. Each thread has a backend of its own, because a backend belongs
-to one thread; networks are compiled only where they are used. Where a device gains by it (`--batching`) the
-pictures of all sessions are drawn together; each session prepares and finishes its own in its own thread.
+to one thread; networks are compiled only where they are used. On a CPU several sessions' pictures are drawn
+at once, by as many threads. Where a device gains by it (`--batching`) they are drawn together; each session
+then prepares and finishes its own in its own thread.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 
 from engine.assets import face_landmarker_path
-from engine.backends.abilities import BATCH_SIZES, preferred_batch
+from engine.backends.abilities import BATCH_SIZES, in_parallel, preferred_batch
 from engine.backends.backend import Backend, open_backends
 from engine.batching import Batcher, Seat
 from engine.bundle import Bundle
@@ -45,17 +46,22 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class ModelWorker:
-    """A puppeteer and the one thread that it is used in, so that the event loop never computes.
+    """Puppeteers, each used in one thread at a time, so that the event loop never computes.
 
     A performance hands in one job at a time and waits for it: what queues here is bounded by their number.
     """
 
-    def __init__(self, name: str, bundle: Bundle, backend: Backend, *, niceness: int = 0) -> None:
-        """niceness above 0: what the thread, and what it starts, gives way by where processors are short."""
-        self.backend = backend
-        self._puppeteer = Puppeteer(bundle, backend)
-        self._thread = ThreadPoolExecutor(
-            1, thread_name_prefix=name, initializer=partial(_yield_to_others, niceness)
+    def __init__(self, name: str, bundle: Bundle, *backends: Backend, niceness: int = 0) -> None:
+        """backends: one for each of the threads.
+
+        niceness above 0: what the threads, and what they start, give way by where processors are short.
+        """
+        self.backend = backends[0]
+        self._backends = backends
+        # the last one to be given back is taken first: a lone session keeps to one, whose memory is warm
+        self._free = [Puppeteer(bundle, backend) for backend in reversed(backends)]
+        self._threads = ThreadPoolExecutor(
+            len(backends), thread_name_prefix=name, initializer=partial(_yield_to_others, niceness)
         )
 
     async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
@@ -64,15 +70,23 @@ class ModelWorker:
         deadline_ns: when it should be done, for those who draw together with others.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, job, self._puppeteer)
+        return await loop.run_in_executor(self._threads, self._do, job)
 
     async def release(self) -> None:
         """A session needs it no longer: nothing to do for one that all share."""
 
     def close(self) -> None:
-        """Wait for the running job, end the thread, free the networks."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        self.backend.close()
+        """Wait for the running jobs, end the threads, free the networks."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for backend in self._backends:
+            backend.close()
+
+    def _do(self, job: Callable[[Puppeteer], Result]) -> Result:
+        puppeteer = self._free.pop()
+        try:
+            return job(puppeteer)
+        finally:
+            self._free.append(puppeteer)
 
 
 class SeatedWorker(ModelWorker):
@@ -102,10 +116,13 @@ class LiveModel:
         landmarker_path: Path,
         *,
         batch: int = 1,
+        streams: int = 1,
         max_sessions: int = 1,
         clock: MediaClock | None = None,
     ) -> None:
-        """batch: how many sessions' pictures are drawn at once; 1: each by itself, in one thread for all."""
+        """batch: how many sessions' pictures are drawn together; 1: each by itself.
+        streams: how many are then drawn at once, in threads of their own, by a backend that can do that.
+        """
         self.bundle = bundle
         self.batcher: Batcher | None = None
         self._clock = clock or MediaClock()
@@ -114,7 +131,9 @@ class LiveModel:
         self.encoder = ModelWorker("encode", bundle, encoding, niceness=ENCODING_NICENESS)
         if batch > 1:
             self.batcher = Batcher(generating, batch, self._clock)
-        self.generator = self._seated(self.batcher) or ModelWorker("generate", bundle, generating)
+        self.generator = self._seated(self.batcher) or ModelWorker(
+            "generate", bundle, *in_parallel(generating, streams)
+        )
         """For what belongs to no session; and for all of them, unless they draw together."""
         self._identifier = ModelWorker("identify", bundle, identifying, niceness=IDENTITY_NICENESS)
         self._landmarker_path = landmarker_path
@@ -126,9 +145,9 @@ class LiveModel:
         bundle = Bundle.open(config.model)
         if not bundle.identity_names():
             raise BundleError(f"model {bundle.name} comes without an identity to show")
-        encoding, generating, identifying = open_backends(
-            config.backend, bundle.directory, inference_threads(config.threads)
-        )
+        at_once = 1 if config.batching == "on" else config.max_sessions
+        streams, *threads = streams_and_threads(config.threads, at_once)
+        encoding, generating, identifying = open_backends(config.backend, bundle.directory, threads)
         return cls(
             bundle,
             encoding,
@@ -136,6 +155,7 @@ class LiveModel:
             identifying,
             face_landmarker_path(),
             batch=batch_size(config, generating),
+            streams=streams,
             max_sessions=config.max_sessions,
         )
 
@@ -218,15 +238,18 @@ def batch_size(config: EngineConfig, backend: Backend) -> int:
     return preferred_batch(backend)
 
 
-def inference_threads(wanted: int | None) -> tuple[int, int, int]:
-    """For encoding, generating and identities: what was asked for, or one, the cores that are left, and one.
+def streams_and_threads(wanted: int | None, at_once: int) -> tuple[int, int, int, int]:
+    """How many pictures are drawn at once; threads for encoding, for each picture, and for identities.
 
-    Left to itself each backend takes all cores for each network, and the two then spend a third of two cores
-    on waiting for each other (`gcavt bench live`: 1.67 cores at 21.6 pictures/s against 1.24 at 22.8).
+    wanted: threads of each. at_once: pictures, at most. Left to themselves the encoders get one, and what is
+    drawn at once shares the cores but one. A second thread draws a picture hardly sooner at 25 a second and
+    takes half as much processor time again; a second stream draws another session's (docs/backends.md).
     """
+    cores = os.cpu_count() or 2
+    streams = max(1, min(at_once, cores // (wanted or 1)))
     if wanted is not None:
-        return wanted, wanted, wanted
-    return 1, max(1, (os.cpu_count() or 2) - 1), 1
+        return streams, wanted, wanted, wanted
+    return streams, 1, max(1, (cores - 1) // streams), 1
 
 
 def _encode_once(puppeteer: Puppeteer) -> None:

@@ -69,6 +69,16 @@ class TakesBatches(Protocol):
 
 
 @runtime_checkable
+class RunsInParallel(Protocol):
+    def in_parallel(self, count: int) -> list[Backend]:
+        """Itself and others, `count` in all, which share what is compiled: one for each of as many threads.
+
+        To be asked for before anything is run; each is closed, once all of them are idle.
+        """
+        ...
+
+
+@runtime_checkable
 class DrawsPictures(Protocol):
     def draw_together(self, requests: Sequence[Tensors]) -> list[Picture]:
         """The generator's pictures for requests as those of `run_together`."""
@@ -85,6 +95,11 @@ class ReadsFaces(Protocol):
     def read_face(self, look: FaceLook) -> dict[str, NDArray[np.float32]]:
         """The code (D,) that each of the encoders reads."""
         ...
+
+
+def in_parallel(backend: Backend, count: int) -> list[Backend]:
+    """The backend alone, where it cannot run in several threads."""
+    return backend.in_parallel(count) if isinstance(backend, RunsInParallel) else [backend]
 
 
 def preferred_batch(backend: Backend) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from engine.backends.backend import Tensors
+from engine.backends.backend import Backend, Tensors
 from engine.backends.networks import input_arrays
 from trt_build.manifest import FILE_NAME, Manifest
 from trt_build.specs import engine_specs
@@ -21,7 +22,7 @@ PROVIDER: Final = "CPUExecutionProvider"
 
 
 class OnnxRuntimeBackend:
-    """One session per network, opened on first use."""
+    """One session per network, opened on first use; a session may be run by several threads at once."""
 
     name = "onnxruntime"
 
@@ -31,6 +32,7 @@ class OnnxRuntimeBackend:
         self._specs = engine_specs(self._manifest.config)
         self._options = _session_options(threads)
         self._sessions: dict[str, ort.InferenceSession] = {}
+        self._opening = threading.Lock()
         self.provider = f"ONNX Runtime {ort.__version__}, {PROVIDER}, {threads or 'all'} threads"
         logger.info("inference by %s", self.provider)
 
@@ -39,14 +41,19 @@ class OnnxRuntimeBackend:
         results = self._session(network).run(spec.output_names, input_arrays(spec, inputs))
         return dict(zip(spec.output_names, results, strict=True))
 
+    def in_parallel(self, count: int) -> list[Backend]:
+        """As of `RunsInParallel`: one for all, whose threads they share."""
+        return [self] * count
+
     def close(self) -> None:
         self._sessions.clear()
 
     def _session(self, network: str) -> ort.InferenceSession:
-        if network not in self._sessions:
-            path = self._bundle_dir / self._manifest.networks[network].file
-            self._sessions[network] = ort.InferenceSession(path, self._options, providers=[PROVIDER])
-        return self._sessions[network]
+        with self._opening:
+            if network not in self._sessions:
+                path = self._bundle_dir / self._manifest.networks[network].file
+                self._sessions[network] = ort.InferenceSession(path, self._options, providers=[PROVIDER])
+            return self._sessions[network]
 
 
 def _session_options(threads: int | None) -> ort.SessionOptions:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
+import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +15,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engine.backends.backend import Tensors
+from engine.backends.backend import Backend, Tensors
 from engine.backends.networks import batch_size, input_arrays
 from engine.errors import BundleError
 from trt_build.flavours import FLAVOURS, Precision
@@ -40,8 +43,10 @@ class OpenVinoBackend:
         *,
         precision: Precision | None = None,
         store: EngineStore | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         """precision: int8 for the networks of `gcavt build --flavour openvino`, None for the bundle's own.
+        config: properties of OpenVINO in place of those chosen here.
 
         Raises BundleError: int8 was not built for exactly these weights and this version.
         """
@@ -49,11 +54,15 @@ class OpenVinoBackend:
         self._manifest = Manifest.load(bundle_dir / FILE_NAME)
         self._specs = engine_specs(self._manifest.config)
         self._threads = threads
+        self._config = config or {}
         self._core = ov.Core()
         self._core.set_property({"CACHE_DIR": str(cache_dir)})
         self._has_bf16 = has_native_bf16(self._core)
         self._engines = None if precision is None else _find(self._manifest, precision, store)
         self.name = "openvino" if precision is None else f"openvino-{precision}"
+        self._streams = 1
+        self._compiled: dict[tuple[str, int], ov.CompiledModel] = {}
+        self._compiling = threading.Lock()
         self._requests: dict[tuple[str, int], ov.InferRequest] = {}
         self.provider = self._describe()
         logger.info("inference by %s", self.provider)
@@ -65,13 +74,25 @@ class OpenVinoBackend:
         results = request.infer(feed, share_inputs=True)
         return {name: np.asarray(results[name]) for name in spec.output_names}
 
+    def in_parallel(self, count: int) -> list[Backend]:
+        """As of `RunsInParallel`: a request each, on streams of the same compiled networks."""
+        self._streams = count
+        others = [copy.copy(self) for _ in range(count - 1)]
+        for other in others:
+            other._requests = {}
+        return [self, *others]
+
     def close(self) -> None:
         self._requests.clear()
+        self._compiled.clear()
 
     def _request(self, network: str, batch: int) -> ov.InferRequest:
         key = (network, batch)
         if key not in self._requests:
-            self._requests[key] = self._compile(network, batch).create_infer_request()
+            with self._compiling:
+                if key not in self._compiled:
+                    self._compiled[key] = self._compile(network, batch)
+                self._requests[key] = self._compiled[key].create_infer_request()
         return self._requests[key]
 
     def _compile(self, network: str, batch: int) -> ov.CompiledModel:
@@ -82,12 +103,13 @@ class OpenVinoBackend:
             model = with_exact_geometry(self._core, model)
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": self._streams,
             "ENABLE_CPU_PINNING": False,  # both workers would be pinned to the same core
             "INFERENCE_PRECISION_HINT": "bf16" if self._has_bf16 else "f32",
         }
         if self._threads is not None:
-            config["INFERENCE_NUM_THREADS"] = self._threads
+            config["INFERENCE_NUM_THREADS"] = self._threads * self._streams
+        config |= self._config
         logger.debug("compiling %s for batch %d: %s", network, batch, config)
         return self._core.compile_model(model, DEVICE, config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from numpy.typing import NDArray
 
 from engine.assets import face_landmarker_path
-from engine.backends.abilities import Results, run_together
+from engine.backends.abilities import Results, in_parallel, run_together
 from engine.backends.backend import Backend, Tensors, open_backend
 from engine.backends.process import RemoteBackend, WorkerProcess
 from engine.backends.restarting import RestartingBackend
@@ -28,7 +29,7 @@ from engine.errors import GpuError, GpuLostError, GpuMemoryError
 from engine.http.app import Server
 from engine.http.service import SERVICE, Service
 from engine.media import AudioChunk
-from engine.model_worker import LiveModel, SeatedWorker, batch_size
+from engine.model_worker import LiveModel, ModelWorker, SeatedWorker, batch_size, streams_and_threads
 from engine.sinks.sink import AvatarFrame
 from tests.bundles import TinyBundles
 
@@ -105,6 +106,40 @@ def test_who_draws_together_is_the_backends_choice_unless_told_otherwise(path: P
     assert batch_size(replace(config, batching="off"), device) == 1
     assert batch_size(replace(config, max_sessions=1), device) == 1
     cpu.close()
+
+
+@pytest.mark.parametrize(
+    ("cores", "wanted", "at_once", "found"),
+    [
+        (2, None, 4, (2, 1, 1, 1)),
+        (2, None, 1, (1, 1, 1, 1)),
+        (1, None, 4, (1, 1, 1, 1)),
+        (16, None, 4, (4, 1, 3, 1)),
+        (16, None, 1, (1, 1, 15, 1)),
+        (8, 4, 4, (2, 4, 4, 4)),
+        (2, 4, 4, (1, 4, 4, 4)),
+    ],
+)
+def test_pictures_that_are_drawn_at_once_share_the_cores(
+    cores: int,
+    wanted: int | None,
+    at_once: int,
+    found: tuple[int, int, int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert streams_and_threads(wanted, at_once) == found
+
+
+async def test_two_pictures_are_drawn_at_once(path: Path) -> None:
+    backends = in_parallel(open_backend("openvino", path, threads=1), 2)
+    worker = ModelWorker("generate", Bundle.open(path), *backends)
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+    seen = await asyncio.gather(*[worker.run(lambda puppeteer: (both.wait(), puppeteer)) for _ in range(2)])
+    assert seen[0][1] is not seen[1][1]
+    lone = [await worker.run(lambda puppeteer: puppeteer) for _ in range(3)]
+    assert len(set(lone)) == 1
+    worker.close()
 
 
 @pytest.fixture

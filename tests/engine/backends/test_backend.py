@@ -4,17 +4,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.backends.backend import CPU_BACKENDS, Backend, open_backend
+from engine.backends.abilities import Results, in_parallel
+from engine.backends.backend import CPU_BACKENDS, Backend, Tensors, open_backend
 from engine.errors import BackendMissingError, BundleError
 from tests.bundles import TinyBundles, tiny_config
 from trt_build.manifest import CHECKPOINT_NAME
 from trt_build.specs import engine_specs
-from trt_build.verify import sample_inputs
+from trt_build.verify import largest_difference, sample_inputs
 
 SPECS = engine_specs(tiny_config("edit_repose"))
 
@@ -46,6 +48,25 @@ def test_results_belong_to_the_caller(backend: Backend) -> None:
     kept = first.copy()
     backend.run("pose_encoder", sample_inputs(spec, batch=1, seed=2))
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_threads_that_share_compiled_networks_get_their_own_results(
+    name: str, tiny_bundles: TinyBundles
+) -> None:
+    feeds = [sample_inputs(SPECS["generator"], 1, seed) for seed in range(3)]
+    backends = in_parallel(open_backend(name, tiny_bundles.path("edit_repose"), threads=1), 3)
+    with ThreadPoolExecutor(3) as threads:
+
+        def draw(backend: Backend, feed: Tensors) -> list[Results]:
+            return [backend.run("generator", feed) for _ in range(20)]
+
+        drawn = list(threads.map(draw, backends, feeds))
+    for feed, pictures in zip(feeds, drawn, strict=True):
+        alone = backends[0].run("generator", feed)
+        assert all(largest_difference(picture, alone) < 1e-6 for picture in pictures)
+    for backend in backends:
+        backend.close()
 
 
 def test_inputs_may_be_views_that_are_not_contiguous(backend: Backend) -> None:
