@@ -263,12 +263,16 @@ class Performance:
 
     async def _connect(self, name: str, source: Source) -> None:
         tracker = await asyncio.to_thread(self._open_tracker) if source.state["video"] else None
-        await self.disconnect(name)
         self._connected += 1
         if tracker is not None:
             self._reader.lend(self._connected, tracker)
+        replaced = self._sources.get(name)
         self._sources[name], self._connections[name] = source, self._connected
-        source.start()
+        self._forecasts.pop(name, None)
+        if replaced is not None:
+            await replaced.close()  # a device must be free before it is opened again
+        if self._sources.get(name) is source:  # nobody has replaced it meanwhile
+            source.start()
 
     def _carried(self) -> dict[str, dict[str, bool]]:
         return {name: source.state for name, source in self._sources.items()}

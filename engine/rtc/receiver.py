@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from threading import Thread
 from typing import Any
 
 from aiortc import RTCRtpReceiver
@@ -220,6 +221,14 @@ def make_low_latency(
         _replace(receiver, "nack_generator", _Silent())
     _hear_reports(receiver, seat.note_report)
     return capture
+
+
+async def end_decoding(receiver: RTCRtpReceiver) -> None:
+    """Wait for what is being decoded, beside the event loop: aiortc's own `stop` would wait in it."""
+    thread: Thread | None = _part(receiver, "decoder_thread")
+    if thread is not None:
+        _part(receiver, "decoder_queue").put(None)
+        await asyncio.to_thread(thread.join)
 
 
 def _hear_reports(receiver: RTCRtpReceiver, on_report: Callable[[RtcpSrPacket], None]) -> None:

@@ -16,7 +16,7 @@ from engine.clock import NS_PER_S, MediaClock
 from engine.mailbox import LatestFrame
 from engine.media import AudioChunk
 from engine.rtc.capture_clock import CaptureClock, QuickestWay
-from engine.rtc.receiver import make_low_latency
+from engine.rtc.receiver import end_decoding, make_low_latency
 from engine.sources.source import SOUND_RATE, Arrival, HearSound
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class RemoteSource:
         """Nothing to do: reading starts with the tracks."""
 
     async def close(self) -> None:
+        for receiver in self._connection.getReceivers():
+            await end_decoding(receiver)
         await self._connection.close()
         for reader in self._readers.values():
             reader.cancel()

@@ -235,6 +235,31 @@ def test_a_source_is_known_by_its_name_and_replaced_by_the_next_of_that_name(tin
     play(tiny_model, script)
 
 
+def test_a_source_takes_over_before_the_one_it_replaces_is_closed(tiny_model: LiveModel) -> None:
+    async def script(stage: Stage) -> None:
+        performance, closing = stage.performance, asyncio.Event()
+        first, second, third = (stage.source("guest") for _ in range(3))
+        close = first.close
+
+        async def close_slowly() -> None:
+            await closing.wait()
+            await close()
+
+        first.close = close_slowly  # type: ignore[method-assign]
+        await performance.connect("guest", first)
+        taking_over = asyncio.create_task(performance.connect("guest", second))
+        while performance.sources["guest"] is not second:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        assert not second._tasks
+        await performance.connect("guest", third)
+        closing.set()
+        await taking_over
+        assert (first.is_closed, second.is_closed, third.is_closed) == (True, True, False)
+        assert third._tasks and not second._tasks
+
+    play(tiny_model, script, is_blind=True)
+
+
 def test_a_socket_waits_idle_for_the_source_that_it_is_routed_to(tiny_model: LiveModel) -> None:
     async def script(stage: Stage) -> None:
         await stage.performance.patch({"pose": "camera"})

@@ -1,6 +1,7 @@
 """A real receiver of aiortc with its parts replaced, fed packet by packet; only the network is left out."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,7 +37,7 @@ from engine.clock import NS_PER_MS, MediaClock
 from engine.config import VideoEncodingConfig
 from engine.rtc.capture_clock import CaptureClock
 from engine.rtc.encoders import LiveH264Encoder, LiveVp8Encoder
-from engine.rtc.receiver import MAX_UNDECODED_FRAMES, make_low_latency
+from engine.rtc.receiver import MAX_UNDECODED_FRAMES, end_decoding, make_low_latency
 
 OPUS = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48000, channels=2, payloadType=96)
 PCMU = RTCRtpCodecParameters(mimeType="audio/PCMU", clockRate=8000, channels=1, payloadType=0)
@@ -219,6 +220,28 @@ async def test_the_codec_may_change_while_it_runs(video: Line) -> None:
     await video.feed(*h264.next())
     await video.until(lambda: len(video.frames) == 2)
     assert video.frames[1].pts == 3600
+
+
+async def test_the_event_loop_does_not_wait_for_what_is_being_decoded_at_the_end(
+    video: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_decoding, may_end = threading.Event(), threading.Event()
+
+    class Slow:
+        def decode(self, encoded: object) -> list[object]:
+            is_decoding.set()
+            may_end.wait()
+            return []
+
+    monkeypatch.setattr("engine.rtc.decoding.open_decoder", lambda codec: Slow())
+    await video.feed(*PictureSender().next())
+    await video.until(is_decoding.is_set)
+    ending = asyncio.create_task(end_decoding(video.receiver))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not ending.done()
+    may_end.set()
+    await ending
 
 
 async def test_a_picture_that_cannot_be_decoded_brings_one_request_and_no_end(video: Line) -> None:
