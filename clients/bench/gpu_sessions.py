@@ -103,19 +103,15 @@ class Load:
         """One session; how late each of its pictures was, ticks that went by meanwhile left out."""
         seat = Seat(self._batcher, self._clock)
         inputs = self._inputs(index)
-        latencies_ms = []
-        for tick in range(ticks):
-            tick_ns = start_ns + tick * PERIOD_NS
-            now_ns = self._clock.now_ns()
-            if now_ns > tick_ns + PERIOD_NS:
-                continue
-            time.sleep(max(0, tick_ns - now_ns) / NS_PER_S)
+
+        def picture(tick_ns: int) -> None:
             self._encoder.submit(self._encode).result()
             seat.deadline_ns = tick_ns + PERIOD_NS // 2
             seat.draw_together([inputs])
-            latencies_ms.append((self._clock.now_ns() - tick_ns) / NS_PER_MS)
+
+        found = latencies_ms(self._clock, start_ns, ticks, picture)
         seat.close()
-        return latencies_ms
+        return found
 
     def _encode(self) -> None:
         for network, inputs in self._drivers.items():
@@ -126,6 +122,23 @@ class Load:
         for name, array in inputs.items():
             array.setflags(write=name in CHANGING)
         return inputs
+
+
+def latencies_ms(clock: MediaClock, start_ns: int, ticks: int, picture: Callable[[int], None]) -> list[float]:
+    """One session; how late each of its pictures was, ticks that went by meanwhile left out.
+
+    picture: makes one, given its tick.
+    """
+    found = []
+    for tick in range(ticks):
+        tick_ns = start_ns + tick * PERIOD_NS
+        now_ns = clock.now_ns()
+        if now_ns > tick_ns + PERIOD_NS:
+            continue
+        time.sleep(max(0, tick_ns - now_ns) / NS_PER_S)
+        picture(tick_ns)
+        found.append((clock.now_ns() - tick_ns) / NS_PER_MS)
+    return found
 
 
 def most_in_time(play: Callable[[int], Trial], most: int) -> list[Trial]:

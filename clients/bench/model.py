@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import torch
 
-from clients.bench import gpu_sessions
+from clients.bench import gpu_sessions, streams
 from clients.bench.flops import gflop
 from clients.bench.interleaved import Timing, timed_in_turns
 from clients.bench.report import json_line, table
@@ -84,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backends", help="comma-separated (default: all that run here)")
     parser.add_argument("--rounds", type=int, default=40, help="runs of everything (default %(default)s)")
+    parser.add_argument(
+        "--streams",
+        nargs="?",
+        const=",".join(streams.CHOICES),
+        metavar="CHOICE,...",
+        help="instead: ways to share the cores between networks and sessions, with OpenVINO "
+        f"(default: {', '.join(streams.CHOICES)})",
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
     parser.add_argument("--no-scaling", action="store_true", help="leave batches and threads out")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the figures as well")
@@ -92,6 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
     try:
+        if args.streams:
+            return _compare_streams(args)
         rows, peaks = measure(args)
         sessions = [] if args.no_scaling else _sessions(args.models, rows)
     except (EngineError, ValueError, OSError) as error:
@@ -105,6 +115,17 @@ def run(args: argparse.Namespace) -> int:
 
         draw(rows, args.plot)
     print(json_line("model", {"rows": rows, "peaks": peaks, "sessions": sessions}))
+    return 0
+
+
+def _compare_streams(args: argparse.Namespace) -> int:
+    rows = [
+        row
+        for name in args.models
+        for row in streams.stream_rows(Bundle.open(name), args.streams.split(","), PATHS, args.rounds)
+    ]
+    print(streams.report(rows))
+    print(json_line("streams", {"rows": rows}))
     return 0
 
 
