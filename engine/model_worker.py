@@ -61,7 +61,7 @@ class ModelWorker:
         # the last one to be given back is taken first: a lone session keeps to one, whose memory is warm
         self._free = [Puppeteer(bundle, backend) for backend in reversed(backends)]
         self._threads = ThreadPoolExecutor(
-            len(backends), thread_name_prefix=name, initializer=partial(_yield_to_others, niceness)
+            len(backends), thread_name_prefix=name, initializer=partial(yield_to_others, niceness)
         )
 
     async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
@@ -224,7 +224,8 @@ class LiveModel:
             return puppeteer.identity_from_portraits(pictures, tracker)
 
 
-def _yield_to_others(niceness: int) -> None:
+def yield_to_others(niceness: int) -> None:
+    """Let this thread, and what it starts, give way where processors are short."""
     if niceness and sys.platform == "linux":  # elsewhere niceness belongs to processes
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 

@@ -47,7 +47,7 @@ MAX_WAITING_CHUNKS = 100
 """Two seconds of 20 ms chunks."""
 FOLLOWERS_GRACE_NS = 8 * NS_PER_MS
 """How long a tick waits for the picture of a second camera that is about to come."""
-READING_PATIENCE_S = 0.1
+READING_PATIENCE_S = 0.08
 """A reading that takes longer is not waited for: heads move on as silent ones do until it is there."""
 ROOM_EVERY_S = 0.5
 GIVE_UP_NS = 10 * NS_PER_S
@@ -262,7 +262,10 @@ class Performance:
         }
 
     async def _connect(self, name: str, source: Source) -> None:
-        tracker = await asyncio.to_thread(self._open_tracker) if source.state["video"] else None
+        tracker = None
+        if source.state["video"]:
+            loop = asyncio.get_running_loop()
+            tracker = await loop.run_in_executor(self._reader.aside, self._open_tracker)
         self._connected += 1
         if tracker is not None:
             self._reader.lend(self._connected, tracker)

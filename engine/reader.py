@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from engine.config import PerformanceConfig
 from engine.drivers import FaceDriver, VoiceDriver
 from engine.media import AudioChunk, VideoFrame
 from engine.metrics import StageTimes
+from engine.model_worker import ENCODING_NICENESS, yield_to_others
 from engine.patch_bay import IDLE, PatchBay, Route
 from engine.socket_fade import Spoken
 from engine.sources.source import Arrival
@@ -103,8 +105,8 @@ class Reader:
         self._look_ahead_ms = config.look_ahead_ms
         self._clock = clock
         self._stages = stages
-        self._closing = ThreadPoolExecutor(1, thread_name_prefix="close")
-        """Ending a face tracker waits for its threads; no picture waits for that."""
+        self.aside = ThreadPoolExecutor(1, "tracker", initializer=partial(yield_to_others, ENCODING_NICENESS))
+        """Where face trackers are opened and closed: that takes a picture's time, and longer under load."""
         self._followers: dict[str, _Follower] = {}
         self._lent: dict[int, FaceTracker] = {}
         self._voice: tuple[Hashable, VoiceDriver] = (None, VoiceDriver(config.look_ahead_ms))
@@ -142,20 +144,20 @@ class Reader:
     def close(self) -> None:
         """Does not wait until all is closed."""
         for follower in self._followers.values():
-            self._closing.submit(follower.driver.close)
+            self.aside.submit(follower.driver.close)
         for connection in list(self._lent):
-            self._closing.submit(self._lent.pop(connection).close)
+            self.aside.submit(self._lent.pop(connection).close)
         self._followers.clear()
-        self._closing.shutdown(wait=False)
+        self.aside.shutdown(wait=False)
 
     def _forget_replaced(self, connections: Mapping[str, int]) -> None:
         """What was followed in a source that is gone says nothing about the next of that name."""
         for name, follower in list(self._followers.items()):
             if connections.get(name) != follower.connection:
-                self._closing.submit(self._followers.pop(name).driver.close)
+                self.aside.submit(self._followers.pop(name).driver.close)
         for connection in list(self._lent):
             if connection < max(connections.values(), default=0) and connection not in connections.values():
-                self._closing.submit(self._lent.pop(connection).close)
+                self.aside.submit(self._lent.pop(connection).close)
 
     def _read_face(
         self, puppeteer: Puppeteer, source: str, arrival: Arrival, cue: Cue

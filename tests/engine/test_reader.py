@@ -233,7 +233,7 @@ def test_a_lent_tracker_follows_its_source_and_is_closed_with_it(
     assert (lent.timestamps_ms, tracker.timestamps_ms) == ([990], [])
     reader.lend(2, cast(FaceTracker, too_late))
     reader.read(NOBODY, Cue(1040 * MS, bay, {}, [], {"camera": 3}))
-    reader._closing.shutdown()
+    reader.aside.shutdown()
     assert (lent.closed, too_late.closed) == (1, 1)
 
 
@@ -259,7 +259,7 @@ def test_another_source_of_the_same_name_is_another_take() -> None:
     scene = Scene("camera")
     takes = [scene.read(5, connection=c).spoken["pose"][CAMERA].take for c in (1, 1, 2)]
     assert takes[0] == takes[1] != takes[2]
-    scene.reader._closing.shutdown()
+    scene.reader.aside.shutdown()
     assert scene.tracker.closed == 1
 
 
