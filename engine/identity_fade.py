@@ -28,25 +28,34 @@ class IdentityFade:
         self._target: IdentityState | None = None
         self._start: IdentityState | None = None
         self._shown: IdentityState | None = None
-        self._start_ns = 0
         self._shown_ns = 0
+        self._gone_ns = 0.0
         self._duration_ns = 0.0
 
-    def step(self, target: IdentityState, now_ns: int, crossfade_ms: float) -> IdentityState:
-        """What to draw now. Faces that look very different take longer than crossfade_ms."""
+    def is_under_way(self, target: IdentityState) -> bool:
+        """Whether the step to `target` is one from another face."""
+        return self._shown is not None and self._shown is not target
+
+    def step(
+        self, target: IdentityState, now_ns: int, crossfade_ms: float, *, pace: float = 1.0
+    ) -> IdentityState:
+        """What to draw now. Faces that look very different take longer than crossfade_ms.
+
+        pace: below 1 while the head itself moves so fast that both together would look like a jump.
+        """
         if target is not self._target:
-            self._start, self._start_ns = self._shown, self._shown_ns
+            self._start, self._gone_ns = self._shown, 0.0
             self._duration_ns = max(crossfade_ms * NS_PER_MS, _natural_duration_ns(self._shown, target))
             self._target = target
-        self._shown, self._shown_ns = self._at(target, now_ns), now_ns
+        self._gone_ns += pace * (now_ns - self._shown_ns)
+        self._shown, self._shown_ns = self._at(target), now_ns
         return self._shown
 
-    def _at(self, target: IdentityState, now_ns: int) -> IdentityState:
-        elapsed_ns = now_ns - self._start_ns
-        if self._start is None or elapsed_ns >= self._duration_ns:
+    def _at(self, target: IdentityState) -> IdentityState:
+        if self._start is None or self._gone_ns >= self._duration_ns:
             self._start = None
             return target
-        return mixed(self._start, target, elapsed_ns / self._duration_ns)
+        return mixed(self._start, target, self._gone_ns / self._duration_ns)
 
 
 def mixed(start: IdentityState, end: IdentityState, share: float) -> IdentityState:

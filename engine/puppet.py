@@ -16,11 +16,12 @@ from engine.compositor import BLACK, Compositor
 from engine.config import PerformanceConfig
 from engine.identity_fade import IdentityFade
 from engine.metrics import StageTimes
+from engine.motion_budget import pace
 from engine.patch_bay import IDLE, PatchBay, Route
 from engine.reader import Reading
 from engine.shaping import Shaping, shaped
 from engine.sinks.sink import AvatarFrame, CutOut
-from engine.socket_fade import NATURAL_STEP, SocketFade, Spoken
+from engine.socket_fade import GENTLE_NS, NATURAL_STEP, SocketFade, Spoken
 from gcavt import code_space
 
 if TYPE_CHECKING:
@@ -59,12 +60,17 @@ class Puppet:
             socket: SocketFade(NATURAL_STEP[socket], hold_ms=config.hold_ms, ease_ms=config.ease_ms)
             for socket in SOCKETS
         }
+        self._switching_ns: int | None = None
+        """When something was last on its way from one thing to another."""
+        self._pace = 1.0
 
     def render(self, puppeteer: Puppeteer, identity: IdentityState, reading: Reading) -> AvatarFrame:
         """Mix the codes, generate, and lay the picture out for the encoders."""
         codes = self.mix(puppeteer, identity, reading)
         with self._stages.measure("generate"):
-            face = self._identity_fade.step(identity, reading.tick_ns, reading.bay.crossfade_ms)
+            face = self._identity_fade.step(
+                identity, reading.tick_ns, reading.bay.crossfade_ms, pace=self._pace
+            )
             cut_out = CutOut(*puppeteer.generate(face, codes["pose"], codes["expression"], codes["mouth"]))
         with self._stages.measure("deliver"):
             image_HWC = self.compositor.compose(cut_out.image_HWC, cut_out.mask_HW)
@@ -78,20 +84,29 @@ class Puppet:
         idle = puppeteer.idle_codes(time_s, identity)
         idle_take = None if puppeteer.has_exact_codes else identity.name
         rest = _rest(identity)
-        codes = {}
+        changes_identity = self._identity_fade.is_under_way(identity)
+        is_switching = changes_identity
         for socket, fade in self._fades.items():
-            self._step_gain(socket, reading.bay)
+            is_switching |= self._step_gain(socket, reading.bay)
             spoken = {
                 route: self._shaped(socket, route, said, rest.get(socket), reading, puppeteer.has_exact_codes)
                 for route, said in reading.spoken[socket].items()
             }
-            codes[socket] = fade.step(
+            fade.aim(
                 reading.bay.chain(socket),
                 spoken,
                 Spoken(idle.of(socket), idle_take),
                 reading.tick_ns,
                 reading.bay.crossfade_ms,
             )
+            is_switching |= fade.is_fading
+        now_ns = reading.tick_ns
+        if is_switching:
+            self._switching_ns = now_ns
+        is_gentle = self._switching_ns is not None and now_ns - self._switching_ns < GENTLE_NS
+        strides = {socket: fade.stride(now_ns, is_gentle=is_gentle) for socket, fade in self._fades.items()}
+        self._pace = pace(strides, changes_identity=changes_identity) if is_gentle else 1.0
+        codes = {socket: fade.move(now_ns, pace=self._pace) for socket, fade in self._fades.items()}
         self.effective = {socket: fade.effective for socket, fade in self._fades.items()}
         return codes
 
@@ -109,10 +124,12 @@ class Puppet:
         self.is_calibrating = any(self._calibrations.of(route).is_running for route in routes)
         self.is_calibrated = bool(routes) and all(self._calibrations.of(route).neutral for route in routes)
 
-    def _step_gain(self, socket: Socket, bay: PatchBay) -> None:
+    def _step_gain(self, socket: Socket, bay: PatchBay) -> bool:
+        """Whether it had to change."""
         wanted = bay.gains.of(socket)
         gain = self._gains.get(socket, wanted)
         self._gains[socket] = gain + float(np.clip(wanted - gain, -GAIN_STEP, GAIN_STEP))
+        return gain != wanted
 
     def _shaped(
         self, socket: Socket, route: Route, said: Spoken, rest: Code | None, reading: Reading, is_exact: bool

@@ -1,11 +1,13 @@
 """How a socket's code passes from one source to the next, and what it does while its source is silent.
 
 No step of a transition is larger than those that moving faces make themselves, however far apart the two
-sides are: the fade then takes longer than it was asked to.
+sides are: the fade then takes longer than it was asked to. About a switch the sources' own fastest steps are
+taken gently too, in all sockets (`motion_budget`); what is late then comes in no faster than either.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,12 +22,17 @@ from gcavt.code_space import POSE_DIM
 POSE_MOTION: Final = np.array([10.3, 19.3, 3.1, 6.4, 6.2, 1.7, *[10.0] * 6], np.float32)
 """How far a face's landmarks move in the picture, in percent of its height, per unit of a pose's pitch, yaw,
 roll, x, y and z (MediaPipe on pictures of `lite`). Beyond those six an exact code is 0."""
+POSE_CHANGE: Final = np.array([9.5, 17.5, 8.5, 15.0, 11.0, 9.7, *[10.0] * 6], np.float32)
+"""How much the picture's brightness changes per unit of each, so scaled that natural motion has the same p99
+by both: a roll moves few landmarks far, but all of the hair."""
 NATURAL_STEP: Final[Mapping[Socket, float]] = {"pose": 3.0, "expression": 8.0, "mouth": 8.0}
 """`distance` in 40 ms that 1 % of natural steps exceed: p99 on the built-in clip, read by `lite` from every
 picture, is 3.2 (from every other, as live), 10.2 and 10.5 (voice: 9.3)."""
 NATURAL_PERIOD_NS: Final = NS_PER_S // 25
-FADE_SHARE: Final = 0.6
+FADE_SHARE: Final = 0.55
 """No step of a cross-fade exceeds this share of a natural step: other sockets move meanwhile."""
+GENTLE_NS: Final = 600 * NS_PER_MS
+"""How long motion stays gentle after a fade is over: what it holds back comes in meanwhile."""
 CUT_STEPS: Final = 2.5
 """A source that changes by this many natural steps at once was cut, not moved (the largest motion on the
 built-in clip is 1.6)."""
@@ -64,20 +71,29 @@ class SocketFade:
         self._usual_gap_ns: dict[Route, float] = {}
         self._take: Hashable = None
         self._target: Code | None = None
+        self._own_step = 0.0
         self._still_from: Code | None = None
+        self._wanted: Code | None = None
+        self._longest = math.inf
         self._shown: Code | None = None
         self._shown_ns = 0
+        self._is_late = False
         self._fade: _Fade | None = None
 
-    def step(
+    @property
+    def is_fading(self) -> bool:
+        """Between two sources."""
+        return self._fade is not None and self._fade.duration_ns > 0
+
+    def aim(
         self,
         chain: Sequence[Route],
         spoken: Mapping[Route, Spoken],
         idle: Spoken,
         now_ns: int,
         crossfade_ms: float,
-    ) -> Code:
-        """The code to show now; idle: what to show without a source."""
+    ) -> None:
+        """Take in what was said; idle: what to show without a source."""
         self._listen(chain, spoken, now_ns)
         effective = self._choose(chain, now_ns)
         target, take, is_still = self._aim(effective, idle, now_ns)
@@ -89,10 +105,47 @@ class SocketFade:
             self._still_from = None
         elif self._still_from is None:
             self._still_from = idle.code
+        self._own_step = 0.0 if self._target is None else distance(target, self._target)
         self.effective, self._take, self._target = effective, take, target
-        self._shown = self._faded(target, now_ns)
+
+    def stride(self, now_ns: int, *, is_gentle: bool) -> float:
+        """How far it wants to go from what is shown, in natural steps.
+
+        is_gentle: something has been switched, here or elsewhere in the same face.
+        """
+        assert self._target is not None, "aim comes first"
+        self._wanted = self._target if self._fade is None else self._fade.at(self._target, now_ns)
+        natural = self._natural_step * min(1.0, (now_ns - self._shown_ns) / NATURAL_PERIOD_NS)
+        if self._shown is None or natural <= 0:
+            self._longest = math.inf
+            return 0.0
+        self._longest = self._most_steps(is_gentle) * natural
+        if not is_gentle and self._fade is None:
+            # what a switch has held back is made up for, never at a leap
+            self._longest = max(self._longest, self._own_step)
+        return min(distance(self._shown, self._wanted), self._longest) / natural
+
+    def move(self, now_ns: int, *, pace: float = 1.0) -> Code:
+        """The code to show now, after that share of the stride."""
+        assert self._target is not None and self._wanted is not None, "stride comes first"
+        if self._shown is None:
+            self._shown = self._target
+        elif pace < 1:
+            way = distance(self._shown, self._wanted)
+            self._shown = stepped(self._shown, self._wanted, pace * min(way, self._longest))
+        else:
+            self._shown = stepped(self._shown, self._wanted, self._longest)
         self._shown_ns = now_ns
+        self._is_late = self._shown is not self._target
+        if not self._is_late:
+            self._fade = None
         return self._shown
+
+    def _most_steps(self, is_gentle: bool) -> float:
+        """The longest step, in natural ones."""
+        if self.is_fading:
+            return FADE_SHARE
+        return 1.0 if is_gentle or self._is_late or self._fade is not None else math.inf
 
     def _duration_ns(self, effective: Route | None, chain: Sequence[Route], crossfade_ms: float) -> float:
         """A voice speaks up out of silence at natural speed, or its first word would be mumbled."""
@@ -136,17 +189,6 @@ class SocketFade:
     def _begin(self, duration_ns: float) -> None:
         if self._shown is not None:
             self._fade = _Fade(self._shown, self._shown_ns, duration_ns)
-
-    def _faded(self, target: Code, now_ns: int) -> Code:
-        if self._fade is None or self._shown is None:
-            return target
-        wanted = self._fade.at(target, now_ns)
-        elapsed = min(1.0, (now_ns - self._shown_ns) / NATURAL_PERIOD_NS)
-        share = FADE_SHARE if self._fade.duration_ns else 1.0
-        code = stepped(self._shown, wanted, share * self._natural_step * elapsed)
-        if code is target:
-            self._fade = None
-        return code
 
 
 @dataclass(frozen=True)
@@ -198,4 +240,6 @@ def _are_equally_long(one: Code, other: Code) -> bool:
 def distance(one: Code, other: Code) -> float:
     """How far apart two codes look: for poses in percent of the face's height."""
     step = one - other
-    return float(np.linalg.norm(step * POSE_MOTION if len(step) == POSE_DIM else step))
+    if len(step) != POSE_DIM:
+        return float(np.linalg.norm(step))
+    return float(max(np.linalg.norm(step * POSE_MOTION), np.linalg.norm(step * POSE_CHANGE)))

@@ -48,10 +48,7 @@ def motions(pictures: Sequence[Image], faces: Sequence[Points | None]) -> dict[s
     """By measure: (pictures - 1,) how far from each picture to the next, NaN where a face is missing."""
     found = [motion(before, after) for before, after in zip(faces, faces[1:], strict=False)]
     moved = np.array(found, np.float64).reshape(-1, 3)
-    changes = [
-        float(np.abs(_brightness(after).astype(np.int16) - _brightness(before)).mean())
-        for before, after in zip(pictures, pictures[1:], strict=False)
-    ]
+    changes = [brightness_change(*pair) for pair in zip(pictures, pictures[1:], strict=False)]
     return dict(zip(MEASURES, [*moved.T, np.array(changes)], strict=True))
 
 
@@ -78,6 +75,11 @@ def _without_the_heads_motion(before: Points, after: Points) -> Points:
     turn = np.vdot(a, b) / np.vdot(a, a)
     moved = ((after - centre_x) @ [1, 1j]) * turn
     return np.asarray(np.stack([moved.real, moved.imag], 1) + centre_y, np.float32)
+
+
+def brightness_change(before: Image, after: Image) -> float:
+    """The last of MEASURES, of two I420 pictures."""
+    return float(np.abs(_brightness(after).astype(np.int16) - _brightness(before)).mean())
 
 
 def _brightness(planes: Image) -> Image:

@@ -7,6 +7,8 @@ from each picture to the next.
 
 First both people move, as in use: what the stream does between the switches is its natural motion. Then both
 are photos, the two of them furthest apart, so that whatever moves is the switch's doing.
+
+With --simulated no server runs: the same switches of the same people, tick by tick, which no load disturbs.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="lite", help="name or directory of a bundle (default lite)")
     parser.add_argument("--backend", default="openvino", help="default %(default)s")
     parser.add_argument("--fps", type=float, default=25.0, help="default %(default)g")
+    parser.add_argument("--simulated", action="store_true", help="without a server, both people moving")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw every step of the face over time")
     parser.add_argument(
         "--strips", type=Path, metavar="DIR", help="the pictures about each kind's largest jump"
@@ -93,8 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     offer_loopback_candidates()
     with tempfile.TemporaryDirectory(prefix="gcavt-switch-") as folder:
-        other = args.other or _mirrored(args.clip, Path(folder) / "other.mp4")
         try:
+            other = args.other or _mirrored(args.clip, Path(folder) / "other.mp4")
+            if args.simulated:
+                return _simulate(args, other)
             with _server(args, Path(folder)) as url:
                 film = {"kind": "file", "path": str(other.resolve())}
                 photos = _photos(args.clip, other, Path(folder))
@@ -113,6 +118,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _simulate(args: argparse.Namespace, other: Path) -> int:
+    from clients.bench.simulated_switches import report, simulate  # which knows this script
+
+    result = simulate(args.model, args.backend, (args.clip, other), args.switches, args.every)
+    print(report(result))
+    print(json_line("switch-simulated", result))
+    return 0
+
+
 # -- the show -----------------------------------------------------------------------------------------------
 
 
@@ -124,6 +138,10 @@ class Step:
     method: str
     path: str
     body: Mapping[str, object] | None = None
+
+
+def window_s(kind: str) -> float:
+    return IDENTITY_WINDOW_S if kind in ("identity", "preset") else WINDOW_S
 
 
 @dataclass(frozen=True)
@@ -215,8 +233,8 @@ async def _play(
                 await asyncio.sleep(args.every * rng.uniform(0.7, 1.3))
                 asked_s = client.now_s()
                 await client.call(step.method, step.path, step.body)
-                length_s = IDENTITY_WINDOW_S if step.kind in ("identity", "preset") else WINDOW_S
-                show.switches.append(Switch(act, step.kind, asked_s, client.now_s() + length_s))
+                until_s = client.now_s() + window_s(step.kind)
+                show.switches.append(Switch(act, step.kind, asked_s, until_s))
             await asyncio.sleep(args.every)
             show.acts_s[act] = start_s, client.now_s()
         received = len(client.seen.arrivals_s)

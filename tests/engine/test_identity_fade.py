@@ -80,3 +80,12 @@ def test_where_nobody_watched_meanwhile_it_is_over() -> None:
     script.show(amara)
     script.time_ms += 10_000
     assert script.show(amara) == [1]
+
+
+def test_a_face_waits_while_its_head_moves_fast() -> None:
+    script = Script()
+    script.show(identity("lena", 0))
+    amara = identity("amara", 1)
+    script.show(amara, 2)
+    drawn = script.fade.step(amara, script.time_ms * MS, CROSSFADE_MS, pace=0.5)
+    assert drawn.tensors["identity_code"][0, 0] == pytest.approx(0.5)

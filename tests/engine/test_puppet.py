@@ -14,7 +14,7 @@ from engine.patch_bay import PatchBay, Route
 from engine.puppet import CalibrationCommand, Puppet
 from engine.puppeteer import IdentityState, Puppeteer
 from engine.reader import Reading
-from engine.socket_fade import NATURAL_STEP, Spoken, distance
+from engine.socket_fade import FADE_SHARE, NATURAL_STEP, Spoken, distance
 from gcavt import code_space
 from gcavt.code_space import coefficient_vector
 
@@ -141,6 +141,36 @@ def test_a_command_calibrates_what_the_camera_shows_and_tells_when_it_is_done() 
     assert np.allclose(code_space.expression_weights(codes.expression_code), 0, atol=1e-4)
     stage.puppet.calibration = CalibrationCommand(2, None)
     assert abs(yaw(stage.play(60, camera=looking(12))) - 12) < 1e-4
+
+
+def test_lips_follow_natural_speech_at_once_but_while_something_is_switched() -> None:
+    stage = Stage()
+    stage.patch(pose="camera", expression="camera", mouth="camera")
+    stage.play(60, camera=looking(0))
+    quiet, loud = looking(0), looking(0, jawOpen=0.9)
+    assert np.array_equal(stage.play(1, camera=loud).content_code, loud.content_code)
+    assert np.array_equal(stage.play(1, camera=quiet).content_code, quiet.content_code)
+    stage.patch(pose="guest")
+    stage.shown.clear()
+    for frame in range(14):
+        stage.play(1, camera=loud if frame % 4 < 2 else quiet, guest=looking(20))
+    assert stage.largest_step("mouth") <= NATURAL_STEP["mouth"] * 1.001
+    assert stage.largest_step("pose") <= FADE_SHARE * NATURAL_STEP["pose"] * 1.001
+    stage.play(60, camera=quiet, guest=looking(20))
+    assert np.array_equal(stage.play(1, camera=loud, guest=looking(20)).content_code, loud.content_code)
+
+
+def test_what_fades_together_fades_more_slowly_than_alone() -> None:
+    def way(*sockets: Socket) -> float:
+        """Degrees of yaw, of 40, within 200 ms."""
+        stage = Stage()
+        says = {"camera": looking(-20), "guest": looking(20, browDownLeft=1, eyeBlinkLeft=1, jawOpen=1)}
+        stage.patch(**dict.fromkeys(SOCKETS, "camera"))
+        stage.play(60, **says)
+        stage.patch(**dict.fromkeys(sockets, "guest"))
+        return yaw(stage.play(5, **says)) + 20
+
+    assert 0.5 * way("pose") < way(*SOCKETS) < 0.9 * way("pose")
 
 
 def test_everything_that_can_happen_at_once_jumps_nowhere() -> None:

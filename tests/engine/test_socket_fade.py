@@ -22,6 +22,8 @@ class Script:
     def __init__(self, natural_step: float = 100.0, idle: Code | None = None) -> None:
         self.fade = SocketFade(natural_step, hold_ms=160, ease_ms=600)
         self.idle = np.zeros(4, np.float32) if idle is None else idle
+        self.is_gentle = False
+        self.pace = 1.0
         self.time_ms = 0
         self.shown: list[Code] = []
 
@@ -40,9 +42,9 @@ class Script:
             for n, c in (said or {}).items()
         }
         for _ in range(frames):
-            self.shown.append(
-                self.fade.step(chain, spoken, Spoken(self.idle, None), self.time_ms * MS, CROSSFADE_MS)
-            )
+            self.fade.aim(chain, spoken, Spoken(self.idle, None), self.time_ms * MS, CROSSFADE_MS)
+            self.fade.stride(self.time_ms * MS, is_gentle=self.is_gentle)
+            self.shown.append(self.fade.move(self.time_ms * MS, pace=self.pace))
             self.time_ms += 40
         return [float(code[0]) for code in self.shown[-frames:]]
 
@@ -198,6 +200,29 @@ def test_motion_without_a_transition_is_left_alone_however_fast() -> None:
     script = Script(1.0)
     script.show((CAMERA,), {"camera": 0}, frames=30)
     assert [script.show((CAMERA,), {"camera": x})[0] for x in (0.9, 0, 1.1)] == pytest.approx([0.9, 0, 1.1])
+
+
+def test_while_something_is_switched_elsewhere_fast_motion_is_taken_gently() -> None:
+    script = Script(1.0)
+    script.show((CAMERA,), {"camera": 0}, frames=30)
+    script.is_gentle = True
+    shown = [script.show((CAMERA,), {"camera": x})[0] for x in (0.3, 1.3, 1.3, 1.3)]
+    steps = 2 * np.diff([0, *shown])  # all four coordinates are equal: the distance is twice one of them
+    assert steps == pytest.approx([0.6, 1, 1, 0], abs=1e-5)
+
+
+def test_what_a_switch_held_back_comes_in_no_faster_than_natural_or_than_its_source() -> None:
+    script = Script(1.0)
+    script.show((CAMERA,), {"camera": 0}, frames=30)
+    script.is_gentle = True
+    start = script.show((CAMERA,), {"camera": 1.2})[0]
+    script.is_gentle = False
+    said = (2.0, 2.8, 2.8, 2.8, 2.8)
+    shown = [script.show((CAMERA,), {"camera": x})[0] for x in said]
+    own, steps = 2 * np.diff([1.2, *said]), 2 * np.diff([start, *shown])
+    assert np.all(steps <= np.maximum(own, 1) + 1e-5)
+    assert shown[-1] == pytest.approx(2.8)
+    assert script.show((CAMERA,), {"camera": 4.0}) == [4.0]  # and from then on nothing is held back
 
 
 def test_codes_of_one_length_keep_it_on_the_way() -> None:
