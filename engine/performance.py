@@ -48,7 +48,7 @@ MAX_WAITING_CHUNKS = 100
 FOLLOWERS_GRACE_NS = 8 * NS_PER_MS
 """How long a tick waits for the picture of a second camera that is about to come."""
 READING_PATIENCE_S = 0.08
-"""A reading that takes longer is not waited for: heads move on as silent ones do until it is there."""
+"""A reading that takes longer is not waited for: the head moves on as a silent one does until it is there."""
 ROOM_EVERY_S = 0.5
 GIVE_UP_NS = 10 * NS_PER_S
 MAX_TOLD_AGES = 250
@@ -350,23 +350,26 @@ class Performance:
             self._count_drops(ticker)
 
     async def _read(self, cue: Cue, ticker: PhaseLockedTicker) -> Reading:
-        """What the drivers say; pictures are made meanwhile, should it take long to find out."""
+        """What the drivers say; pictures are made meanwhile, should it take long to find out.
+
+        Few of them: where processors are short, drawing more would keep the reading back even longer.
+        """
         reading = asyncio.ensure_future(self._encoder.run(partial(self._reader.read, cue=cue)))
-        tick_ns = cue.tick_ns
         try:
-            await asyncio.wait({reading}, timeout=READING_PATIENCE_S)
-            while not reading.done():
-                tick_ns = await ticker.next_tick()
-                if not reading.done():
-                    self._readings.put(self._reader.silence(replace(cue, tick_ns=tick_ns)))
-            return replace(await reading, tick_ns=tick_ns)
+            first_ns = cue.tick_ns
+            while not (await asyncio.wait({reading}, timeout=READING_PATIENCE_S))[0]:
+                cue = replace(cue, tick_ns=await ticker.next_tick())
+                self._readings.put(self._reader.silence(cue))
+            if cue.tick_ns != first_ns:
+                cue = replace(cue, tick_ns=await ticker.next_tick())
+            return replace(reading.result(), tick_ns=cue.tick_ns)
         except GpuError:
             raise
         except Exception:  # whatever it was: a driver that cannot be read is one that says nothing
             if "unreadable" not in self.metrics.dropped:
                 logger.exception("what drives the avatar could not be read")
             self.metrics.dropped["unreadable"] = self.metrics.dropped.get("unreadable", 0) + 1
-            return self._reader.silence(replace(cue, tick_ns=tick_ns))
+            return self._reader.silence(cue)
         finally:
             reading.cancel()
 

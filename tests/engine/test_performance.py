@@ -520,7 +520,6 @@ def test_a_reading_that_takes_long_keeps_no_picture_back(
 
     viewer = play(tiny_model, script, encoder=encoder).viewer
     assert np.diff(viewer.times_ms).max() < 150
-    assert len(viewer.times_ms) >= 1300 / 40 - 5
     assert np.diff(viewer.ticks_ns).min() > 0
 
 
