@@ -55,7 +55,7 @@ def _fold_constants(model: ov.Model) -> None:
 
 
 def _interpolate_by_products(node: ov.Node) -> bool:
-    """Rows, then columns, as products with the weights of the interpolation."""
+    """Along rows a product with the weights of the interpolation; along columns a sum of neighbours."""
     source, result = node.input_value(0), node.output(0)
     attributes = node.get_attributes()
     shape, size = shape_of(source), shape_of(result)
@@ -67,10 +67,31 @@ def _interpolate_by_products(node: ov.Node) -> bool:
         return False
     # a matrix for each channel: a single one would make a fully connected layer, which is slower here
     columns = np.broadcast_to(_interpolation(shape[3], size[3]).T, (1, shape[1], shape[3], size[3]))
-    rows = _interpolation(shape[2], size[2])[None, None]
     wide = ops.matmul(source, numbers(columns), False, False)
-    resized = ops.matmul(numbers(rows), wide, False, False)
-    return replace(node, resized)
+    if size[2] % shape[2]:
+        rows = _interpolation(shape[2], size[2])[None, None]
+        return replace(node, ops.matmul(numbers(rows), wide, False, False))
+    return replace(node, _taller(wide.output(0), size[2] // shape[2]))
+
+
+def _taller(source: ov.Output, factor: int) -> ov.Node:
+    """Bilinear interpolation to `factor` times the rows: each out of a row and the one above or below it.
+
+    A product with all rows, nearly all of its weights zero, takes ten times as long.
+    """
+    batch, channels, height, width = shape_of(source)
+    place = (np.arange(factor) + 0.5) / factor - 0.5
+    above, below = np.maximum(-place, 0), np.maximum(place, 0)
+    resized = None
+    for step, weights in ((0, 1 - above - below), (-1, above), (1, below)):
+        neighbours = source
+        if step:
+            nearest = (np.arange(height) + step).clip(0, height - 1)
+            neighbours = ops.gather(source, integers(*nearest), 2).output(0)
+        rows = ops.reshape(neighbours, integers(batch, channels, height, 1, width), False)
+        part = ops.multiply(rows, numbers(weights.reshape(1, 1, 1, factor, 1)))
+        resized = part if resized is None else ops.add(resized, part)
+    return ops.reshape(resized, integers(batch, channels, factor * height, width), False)
 
 
 def _interpolation(size: int, new_size: int) -> NDArray[np.float32]:
