@@ -138,7 +138,8 @@ class Performance:
         bay = self.bay.patched(rest, self._carried())
         compositor = self._puppet.compositor
         if background != self._background:
-            compositor = Compositor(background_from_description(background))
+            # a large picture takes longer to decode than the event loop may be kept
+            compositor = Compositor(await asyncio.to_thread(background_from_description, background))
         identity = self._identity
         if name != self.identity_name:
             identity = await self._find_identity(cast(str, name))
