@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,8 +45,8 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from the others: a tenth of Python's default."""
 
 
-class ModelWorker:
-    """Puppeteers, each used in one thread at a time, so that the event loop never computes.
+class Crew:
+    """Threads with a puppeteer each, so that the event loop never computes.
 
     A performance hands in one job at a time and waits for it: what queues here is bounded by their number.
     """
@@ -64,16 +64,9 @@ class ModelWorker:
             len(backends), thread_name_prefix=name, initializer=partial(yield_to_others, niceness)
         )
 
-    async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
-        """The job's result; what it raises is raised here.
-
-        deadline_ns: when it should be done, for those who draw together with others.
-        """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._do, job)
-
-    async def release(self) -> None:
-        """A session needs it no longer: nothing to do for one that all share."""
+    async def run(self, job: Callable[[Puppeteer], Result]) -> Result:
+        """The job's result; what it raises is raised here."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, job)
 
     def close(self) -> None:
         """Wait for the running jobs, end the threads, free the networks."""
@@ -89,11 +82,35 @@ class ModelWorker:
             self._free.append(puppeteer)
 
 
+class ModelWorker:
+    """A session's place at a crew, which does its jobs one after the other."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.backend = crew.backend
+        self._crew = crew
+        self._turn = threading.Lock()
+
+    async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
+        """The job's result; what it raises is raised here.
+
+        deadline_ns: when it should be done, for those who draw together with others.
+        """
+        return await self._crew.run(partial(self._in_turn, job))
+
+    async def release(self) -> None:
+        """A session needs it no longer: nothing to do for a crew that all share."""
+
+    def _in_turn(self, job: Callable[[Puppeteer], Result], puppeteer: Puppeteer) -> Result:
+        # a picture that nobody waits for any more, because its performance began anew, is still being made
+        with self._turn:
+            return job(puppeteer)
+
+
 class SeatedWorker(ModelWorker):
     """One session's own thread, whose pictures are drawn together with those of the others."""
 
     def __init__(self, bundle: Bundle, seat: Seat) -> None:
-        super().__init__("compose", bundle, seat)
+        super().__init__(Crew("compose", bundle, seat))
         self._seat = seat
 
     async def run(self, job: Callable[[Puppeteer], Result], *, deadline_ns: int | None = None) -> Result:
@@ -102,6 +119,9 @@ class SeatedWorker(ModelWorker):
 
     async def release(self) -> None:
         await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        self._crew.close()
 
 
 class LiveModel:
@@ -116,26 +136,30 @@ class LiveModel:
         landmarker_path: Path,
         *,
         batch: int = 1,
-        streams: int = 1,
+        readers: int = 1,
+        painters: int = 1,
         max_sessions: int = 1,
         clock: MediaClock | None = None,
     ) -> None:
         """batch: how many sessions' pictures are drawn together; 1: each by itself.
-        streams: how many are then drawn at once, in threads of their own, by a backend that can do that.
+        readers, painters: of how many sessions drivers are read, and pictures then drawn, at once, in threads
+        of their own, by backends that can do that.
         """
         self.bundle = bundle
         self.batcher: Batcher | None = None
         self._clock = clock or MediaClock()
         self._max_sessions = max_sessions
         # a picture takes longer than a reading and is due next: it goes first
-        self.encoder = ModelWorker("encode", bundle, encoding, niceness=ENCODING_NICENESS)
+        self._encoders = Crew("encode", bundle, *in_parallel(encoding, readers), niceness=ENCODING_NICENESS)
+        self.encoder = self.open_encoder()
+        """For what belongs to no session, as `generator`."""
+        self._generators: Crew | None = None
         if batch > 1:
             self.batcher = Batcher(generating, batch, self._clock)
-        self.generator = self._seated(self.batcher) or ModelWorker(
-            "generate", bundle, *in_parallel(generating, streams)
-        )
-        """For what belongs to no session; and for all of them, unless they draw together."""
-        self._identifier = ModelWorker("identify", bundle, identifying, niceness=IDENTITY_NICENESS)
+        else:
+            self._generators = Crew("generate", bundle, *in_parallel(generating, painters))
+        self.generator = self.open_generator()
+        self._identifier = Crew("identify", bundle, identifying, niceness=IDENTITY_NICENESS)
         self._landmarker_path = landmarker_path
         self._identities: dict[str, IdentityState] = {}
 
@@ -145,9 +169,12 @@ class LiveModel:
         bundle = Bundle.open(config.model)
         if not bundle.identity_names():
             raise BundleError(f"model {bundle.name} comes without an identity to show")
-        at_once = 1 if config.batching == "on" else config.max_sessions
-        streams, *threads = streams_and_threads(config.threads, at_once)
-        encoding, generating, identifying = open_backends(config.backend, bundle.directory, threads)
+        shares = sharing(config.threads, config.max_sessions)
+        if config.batching == "on":  # one paints for all
+            shares = sharing(config.threads, 1)._replace(readers=shares.readers)
+        encoding, generating, identifying = open_backends(
+            config.backend, bundle.directory, [shares.encoding, shares.generating, shares.identifying]
+        )
         return cls(
             bundle,
             encoding,
@@ -155,16 +182,21 @@ class LiveModel:
             identifying,
             face_landmarker_path(),
             batch=batch_size(config, generating),
-            streams=streams,
+            readers=shares.readers,
+            painters=shares.painters,
             max_sessions=config.max_sessions,
         )
 
+    def open_encoder(self) -> ModelWorker:
+        """Where a session's drivers are read."""
+        return ModelWorker(self._encoders)
+
     def open_generator(self) -> ModelWorker:
         """Where a session's pictures are made; the session releases it at its end."""
-        return self._seated(self.batcher) or self.generator
-
-    def _seated(self, batcher: Batcher | None) -> ModelWorker | None:
-        return None if batcher is None else SeatedWorker(self.bundle, Seat(batcher, self._clock))
+        if self._generators is not None:
+            return ModelWorker(self._generators)
+        assert self.batcher is not None
+        return SeatedWorker(self.bundle, Seat(self.batcher, self._clock))
 
     def open_tracker(self) -> FaceTracker:
         """A face tracker for one source."""
@@ -196,10 +228,12 @@ class LiveModel:
         gc.freeze()  # a full collection over a loaded model stops every thread for up to half a second
 
     def close(self) -> None:
-        self.encoder.close()
-        self.generator.close()
-        if self.batcher is not None:
-            self.batcher.close()
+        self._encoders.close()
+        if isinstance(self.generator, SeatedWorker):
+            self.generator.close()
+        for generators in (self._generators, self.batcher):
+            if generators is not None:
+                generators.close()
         self._identifier.close()
 
     def _draw_once(self, puppeteer: Puppeteer, identity: IdentityState) -> None:
@@ -239,18 +273,33 @@ def batch_size(config: EngineConfig, backend: Backend) -> int:
     return preferred_batch(backend)
 
 
-def streams_and_threads(wanted: int | None, at_once: int) -> tuple[int, int, int, int]:
-    """How many pictures are drawn at once; threads for encoding, for each picture, and for identities.
+class Sharing(NamedTuple):
+    """How the cores are shared."""
 
-    wanted: threads of each. at_once: pictures, at most. Left to themselves the encoders get one, and what is
-    drawn at once shares the cores but one. A second thread draws a picture hardly sooner at 25 a second and
-    takes half as much processor time again; a second stream draws another session's (docs/backends.md).
+    readers: int
+    """Sessions whose drivers are tracked and encoded at once."""
+    painters: int
+    """Pictures that are drawn at once."""
+    encoding: int
+    """Threads of each network, as of the next two."""
+    generating: int
+    identifying: int
+
+
+def sharing(wanted: int | None, sessions: int) -> Sharing:
+    """wanted: threads of each network. sessions: how many at most.
+
+    Left to themselves the encoders get one, and what is drawn at once shares the cores but one. A second
+    thread draws a picture hardly sooner at 25 a second and takes half as much processor time again; another
+    painter draws another session's (docs/backends.md). Tracking and encoding take 15 ms of 40, so that one
+    reader has no time for three sessions; on two cores a second one would find no core.
     """
     cores = os.cpu_count() or 2
-    streams = max(1, min(at_once, cores // (wanted or 1)))
+    painters = max(1, min(sessions, cores // (wanted or 1)))
+    readers = max(1, min(sessions, cores // (2 * (wanted or 1))))
     if wanted is not None:
-        return streams, wanted, wanted, wanted
-    return streams, 1, max(1, (cores - 1) // streams), 1
+        return Sharing(readers, painters, wanted, wanted, wanted)
+    return Sharing(readers, painters, 1, max(1, (cores - 1) // painters), 1)
 
 
 def _encode_once(puppeteer: Puppeteer) -> None:

@@ -50,6 +50,10 @@ class RestartingBackend:
         self.preferred_batch = preferred_batch(backend)
         self.reads_faces = isinstance(backend, ReadsFaces) and backend.reads_faces
 
+    def in_parallel(self, count: int) -> list[Backend]:
+        """As of RunsInParallel: opened likewise, and given up and opened again each by itself."""
+        return [self, *(RestartingBackend(self._opened, self._now_s) for _ in range(count - 1))]
+
     def run(self, network: str, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         return self._guarded(lambda backend: backend.run(network, inputs))
 

@@ -44,7 +44,7 @@ class Service:
         performance = Performance(
             clock=self.clock,
             config=self.config.performance,
-            encoder=self.model.encoder,
+            encoder=self.model.open_encoder(),
             generator=self.model.open_generator(),
             open_tracker=self.model.open_tracker,
             open_clip=self._open_clip,

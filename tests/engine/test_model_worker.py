@@ -29,7 +29,15 @@ from engine.errors import GpuError, GpuLostError, GpuMemoryError
 from engine.http.app import Server
 from engine.http.service import SERVICE, Service
 from engine.media import AudioChunk
-from engine.model_worker import LiveModel, ModelWorker, SeatedWorker, batch_size, streams_and_threads
+from engine.model_worker import (
+    Crew,
+    LiveModel,
+    ModelWorker,
+    SeatedWorker,
+    batch_size,
+    sharing,
+)
+from engine.puppeteer import Puppeteer
 from engine.sinks.sink import AvatarFrame
 from tests.bundles import TinyBundles
 
@@ -109,37 +117,61 @@ def test_who_draws_together_is_the_backends_choice_unless_told_otherwise(path: P
 
 
 @pytest.mark.parametrize(
-    ("cores", "wanted", "at_once", "found"),
+    ("cores", "wanted", "sessions", "found"),
     [
-        (2, None, 4, (2, 1, 1, 1)),
-        (2, None, 1, (1, 1, 1, 1)),
-        (1, None, 4, (1, 1, 1, 1)),
-        (16, None, 4, (4, 1, 3, 1)),
-        (16, None, 1, (1, 1, 15, 1)),
-        (8, 4, 4, (2, 4, 4, 4)),
-        (2, 4, 4, (1, 4, 4, 4)),
+        (2, None, 4, (1, 2, 1, 1, 1)),
+        (2, None, 1, (1, 1, 1, 1, 1)),
+        (1, None, 4, (1, 1, 1, 1, 1)),
+        (8, None, 4, (4, 4, 1, 1, 1)),
+        (16, None, 4, (4, 4, 1, 3, 1)),
+        (16, None, 1, (1, 1, 1, 15, 1)),
+        (8, 4, 4, (1, 2, 4, 4, 4)),
+        (2, 4, 4, (1, 1, 4, 4, 4)),
     ],
 )
-def test_pictures_that_are_drawn_at_once_share_the_cores(
+def test_what_is_done_at_once_shares_the_cores(
     cores: int,
     wanted: int | None,
-    at_once: int,
-    found: tuple[int, int, int, int],
+    sessions: int,
+    found: tuple[int, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    assert streams_and_threads(wanted, at_once) == found
+    assert sharing(wanted, sessions) == found
 
 
-async def test_two_pictures_are_drawn_at_once(path: Path) -> None:
-    backends = in_parallel(open_backend("openvino", path, threads=1), 2)
-    worker = ModelWorker("generate", Bundle.open(path), *backends)
+@pytest.fixture
+def crew(path: Path) -> Iterator[Crew]:
+    opened = Crew("generate", Bundle.open(path), *in_parallel(open_backend("openvino", path, threads=1), 2))
+    yield opened
+    opened.close()
+
+
+async def test_two_sessions_are_drawn_at_once(crew: Crew) -> None:
     both = threading.Barrier(2, timeout=PATIENCE_S)
-    seen = await asyncio.gather(*[worker.run(lambda puppeteer: (both.wait(), puppeteer)) for _ in range(2)])
-    assert seen[0][1] is not seen[1][1]
-    lone = [await worker.run(lambda puppeteer: puppeteer) for _ in range(3)]
+
+    def meet(puppeteer: Puppeteer) -> Puppeteer:
+        both.wait()
+        return puppeteer
+
+    first, second = await asyncio.gather(*[ModelWorker(crew).run(meet) for _ in range(2)])
+    assert first is not second
+    lone = [await ModelWorker(crew).run(lambda puppeteer: puppeteer) for _ in range(3)]
     assert len(set(lone)) == 1
-    worker.close()
+
+
+async def test_one_session_is_never_drawn_twice_at_once(crew: Crew) -> None:
+    worker = ModelWorker(crew)
+    at_work: list[int] = []
+
+    def draw(_: Puppeteer) -> int:
+        at_work.append(1)
+        time.sleep(0.02)
+        count = len(at_work)
+        at_work.pop()
+        return count
+
+    assert await asyncio.gather(*[worker.run(draw) for _ in range(4)]) == [1, 1, 1, 1]
 
 
 @pytest.fixture
@@ -208,7 +240,14 @@ async def test_a_process_that_is_killed_ends_no_session(path: Path) -> None:
         RestartingBackend(partial(RemoteBackend, process, 1)) for _ in range(3)
     )
     model = LiveModel(
-        Bundle.open(path), encoding, generating, identifying, face_landmarker_path(), batch=4, max_sessions=2
+        Bundle.open(path),
+        encoding,
+        generating,
+        identifying,
+        face_landmarker_path(),
+        batch=4,
+        readers=2,
+        max_sessions=2,
     )
     service = Service(EngineConfig(), model, MediaClock())
     viewers = [Viewer(), Viewer()]

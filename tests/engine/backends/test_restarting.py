@@ -129,3 +129,15 @@ def test_a_gpu_that_is_gone_is_waited_for(device: Device) -> None:
     device.now_s += 1.1
     code(backend)
     assert len(device.opened) == 2
+
+
+def test_threads_of_their_own_each_have_a_backend_of_their_own(device: Device) -> None:
+    first, second = restarting(device).in_parallel(2)
+    device.failures = [GpuLostError("The GPU failed.")]
+    with pytest.raises(GpuLostError):
+        code(first)
+    assert code(second).shape == code(first).shape
+    assert [backend.is_closed for backend in device.opened] == [True, False, False]
+    for backend in (first, second):
+        backend.close()
+    assert all(backend.is_closed for backend in device.opened)
