@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,6 @@ SLIPS: Final = 0.01
 """Of the pictures of a source that does not set the pace: one is late for its tick and lost at the next."""
 CHUNK_SAMPLES: Final = SOUND_RATE // 50
 PEOPLE: Final = ("clip", "film")
-NATURAL_FACES: Final = 4
 SETTLING: Final = 3 * FPS
 """Pictures until a scene has faded in."""
 SWITCHES, BETWEEN = "all switches", "between switches"
@@ -185,7 +185,7 @@ def simulate(
     puppeteer = Puppeteer(bundle, opened)
     films = {name: read_film(path, puppeteer) for name, path in zip(PEOPLE, paths, strict=True)}
     faces = [puppeteer.identity_from_bank(name) for name in bundle.identity_names()]
-    natural = _natural_steps(puppeteer, films, faces[:NATURAL_FACES])
+    natural = _natural_steps(puppeteer, films, faces)
     steps, windows = _switched_steps(puppeteer, films, faces, rounds, every_s)
     opened.close()
     return summary(natural, steps, windows)
@@ -194,17 +194,16 @@ def simulate(
 def _natural_steps(
     puppeteer: Puppeteer, films: Mapping[str, Film], faces: Sequence[IdentityState]
 ) -> dict[str, NDArray[np.float64]]:
-    """For each film and face one whole loop, nothing being switched."""
+    """For each face one whole loop of a film, of one after the other in turn, nothing being switched."""
     runs = []
-    for face in faces:
-        for name, film in films.items():
-            scene, meter = Scene(puppeteer, films, face, np.random.default_rng(0)), StepMeter()
-            scene.patch(**dict.fromkeys(SOCKETS, name))
-            for _ in range(SETTLING):
-                scene.picture()
-            for _ in range(len(film.seen)):
-                meter.add(scene.picture())
-            runs.append(meter.steps())
+    for face, (name, film) in zip(faces, cycle(films.items()), strict=False):
+        scene, meter = Scene(puppeteer, films, face, np.random.default_rng(0)), StepMeter()
+        scene.patch(**dict.fromkeys(SOCKETS, name))
+        for _ in range(SETTLING):
+            scene.picture()
+        for _ in range(len(film.seen)):
+            meter.add(scene.picture())
+        runs.append(meter.steps())
     return {measure: np.concatenate([run[measure] for run in runs]) for measure in MEASURES}
 
 
