@@ -49,17 +49,26 @@ def build_engine(
         raise EngineBuildError(f"{spec.name}: {flavour.product} does not take the graph: {reasons}")
     config = _config(trt, builder, network, spec, targets)
     if timing_cache is not None:
-        config.set_timing_cache(config.create_timing_cache(bytes(timing_cache)), ignore_mismatch=False)
+        measured = _timing_cache(config, bytes(timing_cache))  # kept until the engine is built
     plan = builder.build_serialized_network(network, config)
     heard = log.heard()
     if plan is None:
         reasons = "; ".join(message for level, message in heard if level >= logging.ERROR)
         raise EngineBuildError(f"{spec.name}: {flavour.product} built no engine: {reasons}")
     if timing_cache is not None:
-        timing_cache[:] = bytes(config.get_timing_cache().serialize())
+        timing_cache[:] = b"" if measured is None else bytes(measured.serialize())
     return BuiltEngine(
         content=bytes(plan), report=_report(heard, spec), seconds=time.perf_counter() - started
     )
+
+
+def _timing_cache(config: Any, content: bytes) -> Any:
+    """What was measured before, or nothing, if that is of another driver or damaged; the build adds to it."""
+    for start in (content, b""):
+        cache = config.create_timing_cache(start)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    return None
 
 
 def _config(

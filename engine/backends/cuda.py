@@ -28,6 +28,8 @@ _SETUP_ERRORS: Final = frozenset(
         cudart.cudaError_t.cudaErrorInitializationError,
         cudart.cudaError_t.cudaErrorSystemDriverMismatch,
         cudart.cudaError_t.cudaErrorStubLibrary,
+        cudart.cudaError_t.cudaErrorSystemNotReady,
+        cudart.cudaError_t.cudaErrorCompatNotSupportedOnDevice,
     }
 )
 _FATAL_ERRORS: Final = frozenset(
@@ -43,6 +45,10 @@ _FATAL_ERRORS: Final = frozenset(
         cudart.cudaError_t.cudaErrorAssert,
         cudart.cudaError_t.cudaErrorECCUncorrectable,
         cudart.cudaError_t.cudaErrorNvlinkUncorrectable,
+        cudart.cudaError_t.cudaErrorContained,
+        cudart.cudaError_t.cudaErrorTensorMemoryLeak,
+        cudart.cudaError_t.cudaErrorMpsClientTerminated,
+        cudart.cudaError_t.cudaErrorExternalDevice,
         cudart.cudaError_t.cudaErrorContextIsDestroyed,
         cudart.cudaError_t.cudaErrorDevicesUnavailable,
         cudart.cudaError_t.cudaErrorCudartUnloading,
@@ -136,6 +142,7 @@ class Stream:
             _, graph = cudart.cudaStreamEndCapture(self._stream)  # the stream goes on; the error is `work`'s
             if graph is not None and int(graph):
                 cudart.cudaGraphDestroy(graph)
+            cudart.cudaGetLastError()  # as in `checked`
             raise
         return Graph(checked(cudart.cudaStreamEndCapture(self._stream)), self._stream)
 

@@ -19,11 +19,23 @@ SOURCE: Final = Path(__file__).with_name("pictures.cu")
 THREADS: Final = 256
 INSTALL: Final = "pip install nvidia-cuda-nvrtc"
 
-_FATAL_ERRORS: Final = frozenset(
+_FATAL_ERRORS: Final = frozenset(  # a launch may also return what an earlier one left behind
     {
         driver.CUresult.CUDA_ERROR_LAUNCH_FAILED,
         driver.CUresult.CUDA_ERROR_LAUNCH_TIMEOUT,
         driver.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,
+        driver.CUresult.CUDA_ERROR_ILLEGAL_INSTRUCTION,
+        driver.CUresult.CUDA_ERROR_MISALIGNED_ADDRESS,
+        driver.CUresult.CUDA_ERROR_INVALID_ADDRESS_SPACE,
+        driver.CUresult.CUDA_ERROR_INVALID_PC,
+        driver.CUresult.CUDA_ERROR_HARDWARE_STACK_ERROR,
+        driver.CUresult.CUDA_ERROR_ASSERT,
+        driver.CUresult.CUDA_ERROR_ECC_UNCORRECTABLE,
+        driver.CUresult.CUDA_ERROR_NVLINK_UNCORRECTABLE,
+        driver.CUresult.CUDA_ERROR_CONTAINED,
+        driver.CUresult.CUDA_ERROR_TENSOR_MEMORY_LEAK,
+        driver.CUresult.CUDA_ERROR_MPS_CLIENT_TERMINATED,
+        driver.CUresult.CUDA_ERROR_EXTERNAL_DEVICE,
         driver.CUresult.CUDA_ERROR_CONTEXT_IS_DESTROYED,
         driver.CUresult.CUDA_ERROR_UNKNOWN,
     }

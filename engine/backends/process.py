@@ -6,6 +6,7 @@ An identity's tensors, which stay the same from picture to picture, go there onc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -105,7 +106,9 @@ class WorkerProcess:
             if self._process.is_alive():
                 self._process.kill()
                 self._process.join()
-        self._control = self._process = None
+        if self._address is not None:
+            _remove_socket(self._address)
+        self._control = self._process = self._address = None
 
 
 class RemoteBackend:
@@ -140,7 +143,8 @@ class RemoteBackend:
             self._ask("close")
         except GpuError:
             logger.debug("the process had ended before its backend was closed")
-        self._leave()
+        finally:
+            self._leave()
 
     def _leave(self) -> None:
         self._channel.close()
@@ -207,7 +211,15 @@ def _serve(control: Connection, open_backend: Callable[[int | None], Backend], k
     try:
         control.recv()
     except (EOFError, OSError):
+        _remove_socket(listener.address)
         os._exit(0)  # whatever the threads do: what they had to keep was kept when their backends were closed
+
+
+def _remove_socket(address: Any) -> None:
+    """And the directory that it alone lies in: a process that does not end by itself leaves both."""
+    with contextlib.suppress(OSError):
+        os.unlink(address)
+        os.rmdir(os.path.dirname(address))
 
 
 def _accept(listener: Listener, open_backend: Callable[[int | None], Backend]) -> None:

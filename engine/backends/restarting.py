@@ -86,7 +86,10 @@ class RestartingBackend:
             logger.exception("everything on the GPU is given up")
             self._note(error)
             self._backend = None
-            backend.close()
+            try:
+                backend.close()
+            except Exception:  # whatever it is, it is given up
+                logger.exception("what is left on the GPU was not freed")
             raise
 
     def _open_again(self) -> Backend:

@@ -159,8 +159,12 @@ class TensorRtBackend:
 
     def _keep_cache(self, name: str, network: _Network) -> None:
         content = network.runtime_cache()
-        if content is not None:
+        if content is None:
+            return
+        try:
             self._store.write_cache(self._cache_file(name), content)
+        except OSError as error:  # the GPU is to be freed all the same
+            logger.warning("kernels of %s are compiled again at the next start: %s", name, error)
 
 
 def _find(bundle_dir: Path, store: EngineStore | None, key: EngineKey) -> tuple[EngineStore, EngineSet]:
@@ -250,7 +254,8 @@ class _Network:
 
     def runtime_cache(self) -> bytes | None:
         """What RTX compiled so far; None for TensorRT, which compiles at build time."""
-        return None if self._cache is None else bytes(self._cache.serialize())
+        content = None if self._cache is None else self._cache.serialize()
+        return None if content is None else bytes(content)
 
     def close(self) -> None:
         """Contexts before the engine that they came from."""
@@ -315,10 +320,8 @@ class _Lane:
         image, mask = (self._buffers[name] for name in ("image", "mask"))
         if self._bytes is None:
             size, _, height, width = image.host.shape
-            shapes = ((size, height, width, 3), (size, height, width))
-            self._bytes = Buffer(shapes[0], np.uint8), Buffer(shapes[1], np.uint8)
-            for buffer in self._bytes:
-                self._memory.callback(buffer.close)
+            pictures = self._kept_bytes((size, height, width, 3))
+            self._bytes = pictures, self._kept_bytes((size, height, width))
         rows = self._upload(requests)
         self.enqueue()
         count = max(rows) + 1
@@ -330,6 +333,11 @@ class _Lane:
         self.stream.wait()
         images, masks = self._bytes
         return [Picture(images.host[row].copy(), masks.host[row].copy()) for row in rows]
+
+    def _kept_bytes(self, shape: tuple[int, ...]) -> Buffer:
+        buffer = Buffer(shape, np.uint8)
+        self._memory.callback(buffer.close)
+        return buffer
 
     def _upload(self, requests: Sequence[Tensors]) -> list[int]:
         """Begin to copy what the device does not have yet; the row that each request takes."""
@@ -401,11 +409,11 @@ class _Faces:
 
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
-        self._memory = ExitStack()
-        self._stream = Stream()
-        self._memory.callback(self._stream.close)
-        self._crop = self._kept(DeviceMemory(CROP_PX * CROP_PX * 3))
-        self._is_cut = self._kept(Event())
+        with ExitStack() as self._memory:
+            self._stream = self._kept(Stream())
+            self._crop = self._kept(DeviceMemory(CROP_PX * CROP_PX * 3))
+            self._is_cut = self._kept(Event())
+            self._memory = self._memory.pop_all()
         self._are_read: dict[str, Event] = {}
         self._masks: dict[str, Buffer] = {}
         self._part: Buffer | None = None
@@ -453,7 +461,8 @@ class _Faces:
         """Memory for a picture of so many bytes, and for it made smaller; it only grows."""
         if self._part is None or self._shrunk is None or self._part.host.size < size:
             self._give_back()
-            self._part, self._shrunk = Buffer((size,), np.uint8), DeviceMemory(size // 4)
+            self._part = Buffer((size,), np.uint8)
+            self._shrunk = DeviceMemory(size // 4)
         return self._part, self._shrunk
 
     def _give_back(self) -> None:

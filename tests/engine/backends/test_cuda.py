@@ -32,6 +32,21 @@ def test_errors_of_cuda_become_errors_that_tell_what_to_do(error: str, raised: t
     assert caught.type is raised
 
 
+def test_every_error_after_which_cuda_asks_for_a_new_process_ends_it() -> None:
+    from cuda.bindings import driver
+
+    from engine.backends import cuda, kernels
+
+    ends = re.compile(r"process\s+must\s+be\s+terminated")
+    for errors, fatal in (
+        (cuda_runtime.cudaError_t, cuda._FATAL_ERRORS),
+        (driver.CUresult, kernels._FATAL_ERRORS),
+    ):
+        documented = {error for error in errors if ends.search(error.__doc__ or "")}
+        assert len(documented) > 5
+        assert documented - fatal == set()
+
+
 def test_a_call_of_cuda_gives_what_lies_behind_its_code() -> None:
     from engine.backends.cuda import checked
 

@@ -62,6 +62,11 @@ class Portable:
         self._backend.close()
 
 
+class Unclosable(Portable):
+    def close(self) -> None:
+        raise OSError("no space left")
+
+
 @pytest.fixture(scope="module")
 def path(tiny_bundles: TinyBundles) -> Path:
     return tiny_bundles.path("edit_repose")
@@ -212,3 +217,24 @@ def test_a_process_killed_while_it_computes_is_noticed_at_once(path: Path) -> No
     running.join(10)
     assert len(errors) == 1
     backend.close()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_process_that_ended_leaves_no_socket(path: Path, is_killed: bool) -> None:
+    process = WorkerProcess(partial(Portable, path))
+    backend = RemoteBackend(process, 1)
+    socket = Path(process._address)
+    assert socket.exists()
+    if is_killed:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+    backend.close()
+    assert not socket.parent.exists()
+
+
+def test_a_backend_that_cannot_be_closed_does_not_keep_the_process(path: Path) -> None:
+    process = WorkerProcess(partial(Unclosable, path))
+    backend = RemoteBackend(process, 1)
+    with pytest.raises(RuntimeError, match="no space left"):
+        backend.close()
+    assert process.pid is None

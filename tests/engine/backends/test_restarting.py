@@ -27,6 +27,7 @@ class Failing:
     backend: Backend
     failure: Callable[[], GpuError | None]
     is_closed: bool = False
+    is_stuck: bool = False
 
     def __post_init__(self) -> None:
         self.name, self.provider = self.backend.name, self.backend.provider
@@ -40,6 +41,8 @@ class Failing:
     def close(self) -> None:
         self.is_closed = True
         self.backend.close()
+        if self.is_stuck:
+            raise RuntimeError("it does not close")
 
 
 @dataclass
@@ -141,3 +144,13 @@ def test_threads_of_their_own_each_have_a_backend_of_their_own(device: Device) -
     for backend in (first, second):
         backend.close()
     assert all(backend.is_closed for backend in device.opened)
+
+
+def test_a_backend_that_does_not_close_is_given_up_all_the_same(device: Device) -> None:
+    backend = restarting(device)
+    device.opened[0].is_stuck = True
+    device.failures = [GpuLostError("The GPU failed.")]
+    with pytest.raises(GpuLostError, match="The GPU failed"):
+        code(backend)
+    assert code(backend).shape[0] == 1
+    backend.close()
