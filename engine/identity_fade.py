@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from engine.clock import NS_PER_MS
+from engine.clock import NS_PER_MS, NS_PER_S
 from engine.socket_fade import NATURAL_PERIOD_NS
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NATURAL_CHANGE: Final = 2.0
 """Mean change of a picture's values (0 to 255) in 40 ms that a fade does not exceed: less than a moving
 head's, so that both together look like one (`gcavt bench switch`)."""
+UNWATCHED_NS: Final = NS_PER_S
+"""Where no picture was drawn for this long nobody has been watching."""
 
 
 class IdentityFade:
@@ -47,7 +49,10 @@ class IdentityFade:
             self._start, self._gone_ns = self._shown, 0.0
             self._duration_ns = max(crossfade_ms * NS_PER_MS, _natural_duration_ns(self._shown, target))
             self._target = target
-        self._gone_ns += pace * (now_ns - self._shown_ns)
+        elapsed_ns = now_ns - self._shown_ns
+        if elapsed_ns < UNWATCHED_NS:  # after pictures that failed to come it goes on from where it was
+            elapsed_ns = min(elapsed_ns, NATURAL_PERIOD_NS)
+        self._gone_ns += pace * elapsed_ns
         self._shown, self._shown_ns = self._at(target), now_ns
         return self._shown
 

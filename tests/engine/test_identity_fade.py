@@ -89,3 +89,12 @@ def test_a_face_waits_while_its_head_moves_fast() -> None:
     script.show(amara, 2)
     drawn = script.fade.step(amara, script.time_ms * MS, CROSSFADE_MS, pace=0.5)
     assert drawn.tensors["identity_code"][0, 0] == pytest.approx(0.5)
+
+
+def test_pictures_that_fail_to_come_are_not_made_up_for() -> None:
+    script = Script()
+    script.show(identity("lena", 0))
+    amara = identity("amara", 1)
+    script.show(amara)
+    script.time_ms += 200
+    assert script.show(amara) == pytest.approx([0.4])
