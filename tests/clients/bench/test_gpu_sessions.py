@@ -30,10 +30,9 @@ def test_pictures_that_do_not_come_count_as_late() -> None:
 def test_sessions_are_played_through_the_batcher(tiny_bundles: TinyBundles) -> None:
     bundle = Bundle.open(tiny_bundles.path("edit_repose"))
     encoding, generating = (open_backend("onnxruntime", bundle.directory, threads=1) for _ in range(2))
-    load = Load(encoding, generating, engine_specs(bundle.config), ["audio_encoder"], largest=4)
+    load = Load(encoding, generating, engine_specs(bundle.config), ["audio_encoder"], largest=4, readers=2)
     played = load.play(3, 0.6)
     load.close()
-    encoding.close()
     assert played.sessions == 3
     assert 0 < played.p50_ms <= played.p95_ms
     assert 0 < played.fps <= 25
