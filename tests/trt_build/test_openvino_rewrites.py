@@ -90,6 +90,23 @@ def test_split_and_resized_channels_keep_their_names_and_numbers() -> None:
     assert largest_difference(after, before) < 1e-6
 
 
+@pytest.mark.parametrize("size", [(12, 16), (24, 56), (18, 8), (6, 8), (7, 9), (12, 21)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_resized_channels_have_the_same_numbers(size: tuple[int, int], batch: int) -> None:
+    shape = [batch, 3, 6, 7] if size[1] % 7 == 0 else [batch, 3, 6, 8]
+    inputs: Arrays = {"picture": np.random.default_rng(4).random(shape, np.float32)}
+    picture = ops.parameter(shape, name="picture")
+    picture.output(0).set_names({"picture"})
+    sizes, axes = np.array(size, np.int64), np.array([2, 3], np.int64)
+    large = ops.interpolate(picture, sizes, "linear_onnx", "sizes", axes=axes)
+    large.output(0).set_names({"large"})
+    model = ov.Model([large], [picture])
+    before = _outputs(model, inputs)
+    assert rewrite(model) == 1
+    assert before["large"].shape[2:] == size
+    assert largest_difference(_outputs(model, inputs), before) < 1e-6
+
+
 def test_slices_of_one_tensor_become_one_split_unless_they_overlap() -> None:
     inputs: Arrays = {"codes": np.random.default_rng(2).random((2, 6), np.float32)}
     codes = ops.parameter([2, 6], name="codes")
