@@ -14,13 +14,13 @@ import numpy as np
 from engine.codes import Socket
 
 VISIBLE: Final[Mapping[Socket, tuple[float, float, float, float]]] = {
-    "pose": (1.1, 1.05, 0.4, 1.5),
-    "expression": (0.25, 1.15, 0.15, 0.1),
-    "mouth": (0.5, 0.5, 1.0, 0.3),
+    "pose": (1.1, 1.25, 0.4, 1.6),
+    "expression": (0.25, 1.4, 0.15, 0.1),
+    "mouth": (0.5, 0.55, 1.0, 0.3),
 }
 """What a natural step of each socket does at most to head, eyes and brows, lips and pixels, each in shares of
 its natural p99: the 99.5 % quantile regression of both on 6600 steps of `gcavt bench switch --simulated`, and
-somewhat more for eyes and pixels, which some faces show more strongly."""
+up to two fifths more for eyes and pixels, which some faces show more strongly."""
 OF_IDENTITY: Final = (0.2, 0.35, 0.2, 0.5)
 """The same of a step from one face into another (`identity_fade.NATURAL_CHANGE`)."""
 
