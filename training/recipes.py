@@ -70,6 +70,8 @@ class TrainConfig:
     gan_weight: float = 0.0
     feature_matching_weight: float = 2.0
     """Of the discriminators' features, relative to the adversarial loss."""
+    hold_reposer: bool = False
+    """In the self-driven stage: keep re-poser and identity as --init brings them."""
     sync_mode: Literal["symmetric", "audio_only"] = "symmetric"
     """Whether the sync stage trains both encoders, or only the audio encoder towards the content encoder."""
     mouth_weight: float = 6.0
@@ -144,10 +146,19 @@ def self_driven() -> TrainConfig:
         joint(),
         name="self_driven",
         objective="self_driven",
+        learning_rate=8e-4,
         code_noise=0.0,
         pose_noise=0.0,
         feature_weight=0.0,
     )
+
+
+def self_driven_face() -> TrainConfig:
+    """The same over a re-poser that is good already, from --init: encoders and editor alone learn.
+
+    Left free, it first learned to blur the whole picture, for the encoders could not yet tell the pose.
+    """
+    return replace(self_driven(), name="self_driven_face", learning_rate=1e-3, hold_reposer=True)
 
 
 def gan() -> TrainConfig:
@@ -238,6 +249,7 @@ RECIPES = {
         joint,
         counterfactual,
         self_driven,
+        self_driven_face,
         gan,
         distil,
     )

@@ -103,6 +103,19 @@ def edit_repose_generator(model: nn.Module) -> EditReposeGenerator:
     return generator
 
 
+def editor_modules(generator: EditReposeGenerator) -> tuple[nn.Module, ...]:
+    """The editor with what reads the face crops for it."""
+    encoder = generator.reference_encoder
+    editors = (encoder.editor_1, encoder.editor_2, encoder.editor_4, encoder.editor_8)
+    return (generator.editor, *editors, encoder.skip_1, encoder.skip_2, encoder.skip_4)
+
+
+def reposer_modules(generator: EditReposeGenerator) -> tuple[nn.Module, ...]:
+    """The re-poser with what reads the portrait for it; the light has a stage of its own."""
+    encoder = generator.reference_encoder
+    return (generator.reposer, encoder.map_4, encoder.map_8, encoder.map_16, encoder.depth)
+
+
 def _crop_weight(batch: Batch, config: TrainConfig) -> Tensor:
     weight: Tensor = 1 + config.mouth_weight * batch["mouth_mask"] + config.eye_weight * batch["eye_mask"]
     return weight
@@ -116,10 +129,7 @@ class EditorStage(EditReposeStage):
     """The reference crop with the target's face, against the exact edited render."""
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        generator = edit_repose_generator(model)
-        encoder = generator.reference_encoder
-        editors = (encoder.editor_1, encoder.editor_2, encoder.editor_4, encoder.editor_8)
-        return (generator.editor, *editors, encoder.skip_1, encoder.skip_2, encoder.skip_4)
+        return editor_modules(edit_repose_generator(model))
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
         batch = super().draw(rng, batch_size)
@@ -177,10 +187,7 @@ class ReposerStage(EditReposeStage):
     """The target view from the exactly edited reference, with exact depth, blend and flow."""
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        generator = edit_repose_generator(model)
-        encoder = generator.reference_encoder
-        maps = (encoder.map_4, encoder.map_8, encoder.map_16, encoder.depth)
-        return (generator.reposer, *maps, cast(Gcavt, model).identity_encoder)
+        return (*reposer_modules(edit_repose_generator(model)), cast(Gcavt, model).identity_encoder)
 
     def batch(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
         batch = super().batch(index, single)

@@ -1,7 +1,11 @@
 """The paper's reconstruction: every code is read by the encoders from the frame that is to be rebuilt.
 
 Nothing but the frame itself and its mask teaches anything: no edited render, no depth, no exact codes. It is
-what a collection of videos allows, and what `counterfactual` is compared with.
+what a collection of videos allows, and what counterfactual targets are compared with (`training.comparison`).
+
+The encoders see pictures alone, as in the paper. The 68 landmarks that correct `lite`'s codes hold the whole
+face: by them each code could tell what its picture has masked out, a lent mouth included. The encoders train
+on the batch's own statistics, for unlike those of the other stages they begin as random weights.
 """
 
 from __future__ import annotations
@@ -18,13 +22,18 @@ from gcavt.model import Gcavt
 from training.datasets.triples import Triples
 from training.objectives.driving import (
     DRIVERS,
+    Driver,
     EncoderReader,
     Frame,
-    read_code,
     stored_frames,
     with_mouth_of,
 )
-from training.objectives.edit_repose import mean_figures
+from training.objectives.edit_repose import (
+    edit_repose_generator,
+    editor_modules,
+    mean_figures,
+    reposer_modules,
+)
 from training.objectives.image_losses import psnr, region_error, structural_dissimilarity
 from training.objectives.objective import Batch
 from training.objectives.portraits import PortraitStage, generate
@@ -44,6 +53,8 @@ class SelfDrivenStage(PortraitStage):
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         joined = cast(Gcavt, model)
         encoders = (joined.pose_encoder, joined.expression_encoder, joined.content_encoder)
+        if self.config.hold_reposer:
+            return (*editor_modules(edit_repose_generator(model)), *encoders)
         return (joined.generator, joined.identity_encoder, *encoders)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
@@ -68,7 +79,7 @@ class SelfDrivenStage(PortraitStage):
             expressions = frames
         shown: dict[str, list[Frame]] = {"pose": frames, "expression": expressions, "content": frames}
         for driver in DRIVERS:
-            batch[driver] = self.reader.inputs(driver, shown[driver], rng, augmented=augmented)
+            batch[driver] = self.reader.inputs(driver, shown[driver], rng, augmented=augmented)[0]
         return batch
 
     def _mouth_lenders(self, index: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
@@ -87,8 +98,12 @@ class SelfDrivenStage(PortraitStage):
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         joined = cast(Gcavt, model)
-        codes = {driver: read_code(joined, driver, batch[driver]) for driver in DRIVERS}
-        image, mask = generate(joined, batch, codes)
+        if self.config.hold_reposer:
+            generator = edit_repose_generator(model)
+            light = generator.reference_encoder.light
+            for module in (*reposer_modules(generator), light, joined.identity_encoder):
+                module.eval().requires_grad_(False)
+        image, mask = generate(joined, batch, codes_of_pictures(joined, batch))
         return self.image_loss(image, mask, batch["target"], batch["alpha"], self.face_weight(batch))
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -97,10 +112,14 @@ class SelfDrivenStage(PortraitStage):
         figures = []
         for index in self.evaluation_indices():
             batch = self.batch(index, np.zeros(len(index), bool), rng, augmented=False)
-            codes = {driver: read_code(joined, driver, batch[driver]) for driver in DRIVERS}
-            image, _ = generate(joined, batch, codes)
+            image, _ = generate(joined, batch, codes_of_pictures(joined, batch))
             figures.append(picture_figures(image, batch))
         return mean_figures(figures)
+
+
+def codes_of_pictures(model: Gcavt, batch: Batch) -> dict[Driver, Tensor]:
+    """The codes that each encoder reads from its picture (B, 3, S, S) in the batch."""
+    return {driver: getattr(model, f"{driver}_encoder")(batch[driver]) for driver in DRIVERS}
 
 
 def picture_figures(image: Tensor, batch: Batch) -> dict[str, float]:

@@ -27,6 +27,9 @@ from training.objectives.self_driven import SelfDrivenStage
 from training.recipes import RECIPES, TrainConfig
 from training.trainer import Trainer
 
+MEAN = "backbone.features.0.1.running_mean"
+PORTRAIT = ("map_4", "map_8", "map_16", "depth", "light")
+"""What the re-poser reads of a portrait."""
 IMAGE_ENCODERS = ("pose_encoder", "expression_encoder", "content_encoder", "identity_encoder")
 
 
@@ -133,6 +136,29 @@ def test_self_driven_learns_with_every_generator(member: Member, triples: Triple
     }
     assert moved >= {*IMAGE_ENCODERS, "generator"}
     assert "audio_encoder" not in moved
+
+
+def test_self_driven_encoders_see_pictures_alone_and_gather_statistics(triples: Triples) -> None:
+    model = untrained()
+    stage = SelfDrivenStage(triples, recipe("self_driven"), model.config)
+    batch = stage.draw(np.random.default_rng(0), 2)
+    mean = model.pose_encoder.state_dict()[MEAN].clone()
+    stage.loss(model.train(), batch)
+    assert all(batch[driver].shape[:2] == (2, 3) for driver in ("pose", "expression", "content"))
+    assert not torch.equal(model.pose_encoder.state_dict()[MEAN], mean), "random weights need them"
+
+
+def test_a_held_reposer_stays_as_it_came(triples: Triples) -> None:
+    model = untrained()
+    stage = SelfDrivenStage(triples, recipe("self_driven_face"), model.config)
+    before = copy.deepcopy(model.state_dict())
+    losses = losses_on_one_batch(stage, model)
+    assert losses[-1] < losses[0]
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    held = ("generator.reposer", "identity_encoder", *(f"generator.reference_encoder.{p}" for p in PORTRAIT))
+    assert not [name for name in moved if name.startswith(held)]
+    parts = {*IMAGE_ENCODERS, "generator"} - {"identity_encoder"}
+    assert {name.split(".")[0] for name in moved} == parts
 
 
 def test_generator_and_discriminators_do_not_teach_each_other_their_own_losses(triples: Triples) -> None:
