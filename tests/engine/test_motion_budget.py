@@ -5,8 +5,8 @@ from engine.motion_budget import pace
 
 
 def test_what_moves_alone_within_nature_may_go_all_its_way() -> None:
-    assert pace({"pose": 0.55, "expression": 0.1, "mouth": 0.2}, changes_identity=False) == 1
-    assert pace({"pose": 0.0, "expression": 0.0, "mouth": 1.0}, changes_identity=False) == 1
+    assert pace({"pose": 0.5, "expression": 0.1, "mouth": 0.1}, changes_identity=False) == 1
+    assert pace({"pose": 0.0, "expression": 0.0, "mouth": 0.85}, changes_identity=False) == 1
 
 
 def test_what_moves_together_shares_one_budget() -> None:
