@@ -123,7 +123,10 @@ class SocketFade:
         if not is_gentle and self._fade is None:
             # what a switch has held back is made up for, never at a leap
             self._longest = max(self._longest, self._own_step)
-        return min(distance(self._shown, self._wanted), self._longest) / natural
+        way = distance(self._shown, self._wanted)
+        if self._wanted is self._target and way <= self._longest:
+            self._fade = None  # it has caught up, even if others that move make it take this step slowly
+        return min(way, self._longest) / natural
 
     def move(self, now_ns: int, *, pace: float = 1.0) -> Code:
         """The code to show now, after that share of the stride."""

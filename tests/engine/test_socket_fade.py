@@ -225,6 +225,15 @@ def test_what_a_switch_held_back_comes_in_no_faster_than_natural_or_than_its_sou
     assert script.show((CAMERA,), {"camera": 4.0}) == [4.0]  # and from then on nothing is held back
 
 
+def test_a_fade_is_over_when_it_has_caught_up_however_slowly_all_may_go() -> None:
+    script = Script(1.0)
+    script.show((CAMERA,), {"camera": 0}, frames=10)
+    script.is_gentle, script.pace = True, 0.8
+    script.show((CLIP,), {"clip": 0.3}, frames=8)
+    assert not script.fade.is_fading
+    assert script.shown[-1][0] < 0.3
+
+
 def test_codes_of_one_length_keep_it_on_the_way() -> None:
     start, end = np.zeros((2, 256), np.float32)
     start[3], end[7] = 16, 16
