@@ -27,7 +27,8 @@ recipes, in the order the shipped model was made:
                               each encoder regressed to exact codes, independent of the generator
   pose_correction, expression_correction, content_correction
                               what tracked landmarks add, from --init of that encoder; read them first with
-                              python -m training.prepare.track
+                              python -m training.prepare.track, mend them with python -m training.landmarks
+                              and python -m training.prepare.refine
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
   gan                         weak discriminators on mouth and eyes, last, from --init the run before
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint whose trained parts start this run; may be repeated",
     )
     parser.add_argument("--real", type=Path, help="pseudo-labelled real frames for the image encoders (.npz)")
+    parser.add_argument(
+        "--faces", type=Path, metavar="DIR", help="many more people for corrections (training.datasets.faces)"
+    )
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="whom distil learns from")
     parser.add_argument("--model", choices=MODELS, help="sizes of the model (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the recipe's)")
@@ -138,6 +142,7 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
         fresh_model=None if args.init else model,
         real=args.real,
         teacher=args.teacher,
+        faces=args.faces,
     )
     provenance: dict[str, object] = {
         "data": "rendered heads (training.datasets.render)",
