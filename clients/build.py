@@ -326,6 +326,8 @@ def engine_graph(
 ) -> onnx.ModelProto:
     """The graph of one network as the engine computes it, or as the CPU emulates that."""
     graph = onnx.load(request.bundle.directory / request.bundle.manifest.networks[network].file)
+    if engine_specs(request.bundle.config)[network].is_exact:
+        return typed_graph(graph, "fp32")
     quantised = None
     if request.precision in ("int8", "fp8"):
         # TensorRT for RTX documents fp8 for matrix products alone

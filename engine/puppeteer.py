@@ -6,7 +6,7 @@ one run of the generator. Used from one thread at a time; no PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -30,12 +30,14 @@ from gcavt.preprocessing import (
     crop_face,
     expression_input,
     face_landmarks,
+    landmark_input,
+    landmarks_in_crop,
     mouth_crop,
     pose_input,
     pose_landmarks,
     to_network,
 )
-from trt_build.specs import engine_specs
+from trt_build.specs import REFINER, engine_specs
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
@@ -178,7 +180,8 @@ class Puppeteer:
     ) -> Tensors:
         images = [portrait.image_HWC for portrait in portraits]
         if crop_origin is None:
-            pair = pair_references(images, [_points(portrait, name) for portrait in portraits], generator)
+            points = [self.refined(p.image_HWC, _points(p, name)) for p in portraits]
+            pair = pair_references(images, points, generator)
         else:
             pair = ReferencePair(images[0], images[min(1, len(images) - 1)], crop_origin)
         inputs = {
@@ -190,21 +193,38 @@ class Puppeteer:
 
     # -- codes ---------------------------------------------------------------------------------------------
 
+    def refined(self, crop_HWC: Image, landmarks_68: Points) -> Points:
+        """Tracked landmarks of a 256 px crop, mended where the model does that; in the crop's pixels."""
+        refiner = self._config.refiner
+        if refiner is None:
+            return landmarks_68
+        inputs = {
+            "landmark_image": to_network(landmark_input(crop_HWC, landmarks_68, refiner))[None],
+            "tracked_landmarks": face_landmarks(landmarks_68)[None],
+        }
+        values = _first(self._backend.run(REFINER, inputs)["landmarks"])
+        return landmarks_in_crop(values, landmarks_68)
+
     def pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
-        """(12,) how the head of a 256 px driving crop is held; landmarks in the crop's pixels."""
+        """(12,) how the head of a 256 px driving crop is held; tracked landmarks in the crop's pixels."""
+        return self._pose_code(crop_HWC, self.refined(crop_HWC, landmarks_68))
+
+    def content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
+        """(256,) what the mouth of a 256 px driving crop says; tracked landmarks in the crop's pixels."""
+        return self._content_code(crop_HWC, self.refined(crop_HWC, landmarks_68))
+
+    def _pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         image = pose_input(crop_HWC, landmarks_68, self._config.pose.input_px)
         landmarks = pose_landmarks(landmarks_68) if self._config.pose.reads_landmarks else None
         return self._code("pose", image, landmarks)
 
-    def expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
-        """(256,) the expression of a 256 px driving crop."""
+    def _expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         expression = self._config.expression
         image = expression_input(crop_HWC, landmarks_68, expression.input_px, expression.face_zoom)
         landmarks = face_landmarks(landmarks_68) if expression.reads_landmarks else None
         return self._code("expression", image, landmarks)
 
-    def content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
-        """(256,) what the mouth of a 256 px driving crop says."""
+    def _content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         image = mouth_crop(crop_HWC, landmarks_68, self._config.mouth_px)
         landmarks = face_landmarks(landmarks_68) if self._config.content.reads_landmarks else None
         return self._code("content", image, landmarks)
@@ -229,16 +249,19 @@ class Puppeteer:
             codes = self._face_reader.read_face(look)
             return {socket: codes[encoder] for socket, encoder in encoders.items()}
         crop_HWC = crop_face(image_HWC, crop_from_image)
-        read = {"pose": self.pose_code, "expression": self.expression_code, "mouth": self.content_code}
-        return {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
+        return self._codes(crop_HWC, landmarks_68, sockets)
 
     def codes_of_face(self, crop_HWC: Image, landmarks_68: Points) -> DrivingCodes:
         """All three codes of one driving crop."""
+        codes = self._codes(crop_HWC, landmarks_68, ENCODERS)
         return DrivingCodes(
-            pose_code=self.pose_code(crop_HWC, landmarks_68),
-            expression_code=self.expression_code(crop_HWC, landmarks_68),
-            content_code=self.content_code(crop_HWC, landmarks_68),
+            pose_code=codes["pose"], expression_code=codes["expression"], content_code=codes["mouth"]
         )
+
+    def _codes(self, crop_HWC: Image, landmarks_68: Points, sockets: Iterable[Socket]) -> dict[Socket, Code]:
+        refined = self.refined(crop_HWC, landmarks_68)
+        read = {"pose": self._pose_code, "expression": self._expression_code, "mouth": self._content_code}
+        return {socket: read[socket](crop_HWC, refined) for socket in sockets}
 
     def idle_codes(self, time_s: float, identity: IdentityState | None = None) -> DrivingCodes:
         """What to show at a moment when nothing drives: swaying and blinking, mouth closed.

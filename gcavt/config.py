@@ -65,6 +65,23 @@ class FaceEncoderConfig(ResNetSEEncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LandmarkRefinerConfig:
+    """Gradient histograms about tracked landmarks, and linear maps of them (`gcavt.landmark_refiner`)."""
+
+    input_px: int = 160
+    eye_distance_px: float = 44.0
+    """Between the eyes' middles in the picture that is read; lengths below are in this unit."""
+    eye_height: float = 0.29375
+    """Where the middle between the eyes lies, of the picture's height from above; across, in the middle."""
+    stages: int = 2
+    points: int = 3
+    """Histograms about a landmark lie on a grid of points x points."""
+    spacing: float = 0.1
+    derivative_sigma: float = 0.015
+    window_sigma: float = 0.035
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdainGeneratorConfig:
     """The paper's generator (latent-pose-reenactment): learned constant, AdaIN residual blocks."""
 
@@ -134,6 +151,8 @@ class GcavtConfig:
     audio: ResNetSEEncoderConfig = field(default_factory=lambda: ResNetSEEncoderConfig(pooling="attention"))
     generator: GeneratorConfig = field(default_factory=AdainGeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    refiner: LandmarkRefinerConfig | None = None
+    """What mends the tracked landmarks before anything is read by them; None: they are taken as they are."""
 
     def __post_init__(self) -> None:
         if self.image_px < 16 or self.image_px & (self.image_px - 1):
@@ -170,6 +189,13 @@ class GcavtConfig:
             audio=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), pooling="attention"),
             generator=EditReposeGeneratorConfig(),
         )
+
+    @classmethod
+    def lite_refined(cls) -> GcavtConfig:
+        """`lite` reading refined landmarks: nearer on rendered people, further from MediaPipe on real ones.
+
+        Not shipped for that reason (`training/LOG.md`, sixth session)."""
+        return dataclasses.replace(cls.lite(), name="lite_refined", refiner=LandmarkRefinerConfig())
 
     @classmethod
     def lite_adain(cls) -> GcavtConfig:
@@ -220,6 +246,8 @@ class GcavtConfig:
         missing = sorted(set(parts) - set(values))
         if missing:
             raise ValueError(f"missing key in model config: {', '.join(missing)}")
+        if values.get("refiner") is not None:
+            parts["refiner"] = LandmarkRefinerConfig
         for key, part in parts.items():
             values[key] = _from_dict(part, values[key], key)
         config: GcavtConfig = _from_dict(cls, values, "model")

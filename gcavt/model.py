@@ -12,6 +12,7 @@ from gcavt.content_encoder import ContentEncoder
 from gcavt.expression_encoder import ExpressionEncoder
 from gcavt.generator import AdainGenerator
 from gcavt.identity_encoder import IdentityEncoder
+from gcavt.landmark_refiner import LandmarkRefiner
 from gcavt.pose_encoder import PoseEncoder
 
 
@@ -49,7 +50,7 @@ class Reconstruction(NamedTuple):
 
 
 class Gcavt(nn.Module):
-    """Five encoders and a generator."""
+    """Five encoders and a generator, and what mends the landmarks that some of them read."""
 
     def __init__(self, config: GcavtConfig) -> None:
         super().__init__()
@@ -60,6 +61,8 @@ class Gcavt(nn.Module):
         self.content_encoder = ContentEncoder(config)
         self.audio_encoder = AudioEncoder(config)
         self.generator = build_generator(config)
+        if config.refiner is not None:
+            self.landmark_refiner = LandmarkRefiner(config.refiner)
 
     def forward(self, sources: DrivingSources, reference: Sequence[Tensor] = ()) -> Reconstruction:
         """Rebuild each sample from the seen and from the heard mouth; all other codes are shared.

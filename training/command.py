@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ON_THE_FLY = ("editor", "reposer", "joint", "gan")
 """Objectives that need nothing but triples, so that they can be rendered meanwhile."""
-MODELS = ("lite", "paper", "lite_adain", "tiny")
+MODELS = ("lite", "paper", "lite_adain", "lite_refined", "tiny")
 EPILOG = """
 recipes, in the order the shipped model was made:
   editor, reposer             the two halves of the generator, one per core
@@ -27,13 +27,15 @@ recipes, in the order the shipped model was made:
                               each encoder regressed to exact codes, independent of the generator
   pose_correction, expression_correction, content_correction
                               what tracked landmarks add, from --init of that encoder; read them first with
-                              python -m training.prepare.track
+                              python -m training.prepare.track; for --model lite_refined mend them with
+                              python -m training.landmarks and python -m training.prepare.refine
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
   gan                         weak discriminators on mouth and eyes, last, from --init the run before
 other recipes:
   sync                        the paper's first stage: content and audio encoder agree, by contrast
   self_driven                 the paper's reconstruction, for comparison; any generator (--model paper)
+  self_driven_face            the same with the re-poser held as --init brings it (training.comparison)
   distil                      a smaller model (--model) learns from --teacher CHECKPOINT
 
 A run resumes from its folder; Ctrl-C saves and stops. TensorBoard: tensorboard --logdir RUN/events
@@ -56,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint whose trained parts start this run; may be repeated",
     )
     parser.add_argument("--real", type=Path, help="pseudo-labelled real frames for the image encoders (.npz)")
+    parser.add_argument(
+        "--faces", type=Path, metavar="DIR", help="many more people for corrections (training.datasets.faces)"
+    )
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="whom distil learns from")
     parser.add_argument("--model", choices=MODELS, help="sizes of the model (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the recipe's)")
@@ -138,6 +143,7 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
         fresh_model=None if args.init else model,
         real=args.real,
         teacher=args.teacher,
+        faces=args.faces,
     )
     provenance: dict[str, object] = {
         "data": "rendered heads (training.datasets.render)",

@@ -59,9 +59,15 @@ class PackedNetwork:
 
 
 def packed_network(path: Path, spec: EngineSpec, frames: Sequence[Arrays]) -> PackedNetwork:
-    """An ONNX network and its int8 form. frames: its inputs, batch 1, to calibrate on."""
+    """An ONNX network and its int8 form, or twice the former where the spec asks for exact results.
+
+    frames: its inputs, batch 1, to calibrate on.
+    """
     core = ov.Core()
     graph = folded_constants(onnx.load(path))
+    if spec.is_exact:
+        content = _packed(_read(core, graph, spec))
+        return PackedNetwork(full=content, eight=content, gain=1.0)
     full, eight = _read(core, graph, spec), _quantised(_read(core, graph, spec), graph, frames)
     gain = _gain(core, full, eight, frames)
     return PackedNetwork(full=_packed(full), eight=_packed(eight), gain=gain)

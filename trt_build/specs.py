@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gcavt.config import LANDMARK_NUMBERS, EditReposeGeneratorConfig, GcavtConfig
+from gcavt.config import LANDMARK_NUMBERS, EditReposeGeneratorConfig, GcavtConfig, LandmarkRefinerConfig
 from gcavt.edit_repose_shapes import reference_state_shapes
 
 BATCH: Final = "batch"
 """The one dynamic axis; every other dimension is fixed by the config."""
+
+REFINER: Final = "landmark_refiner"
+"""The network that comes before the image encoders, in models that have it."""
 
 Dimension = int | Literal["batch"]
 Shape = tuple[int, ...]
@@ -45,6 +48,8 @@ class EngineSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: BatchRange = BatchRange()
+    is_exact: bool = False
+    """Computed in float32 everywhere: what it puts out are positions in a picture."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -114,6 +119,16 @@ def _encoders(config: GcavtConfig) -> list[EngineSpec]:
     ]
 
 
+def _landmark_refiner(refiner: LandmarkRefinerConfig) -> EngineSpec:
+    side = refiner.input_px
+    return EngineSpec(
+        name=REFINER,
+        inputs=_tensors(landmark_image=(3, side, side), tracked_landmarks=(LANDMARK_NUMBERS,)),
+        outputs=_tensors(landmarks=(LANDMARK_NUMBERS,)),
+        is_exact=True,
+    )
+
+
 def _reference_encoder(config: GcavtConfig) -> EngineSpec:
     side = config.image_px
     return EngineSpec(
@@ -144,6 +159,8 @@ def engine_specs(config: GcavtConfig) -> dict[str, EngineSpec]:
     Images are RGB in [0, 1]. The generator's image is already multiplied by its mask (black background).
     """
     specs = _encoders(config)
+    if config.refiner is not None:
+        specs.append(_landmark_refiner(config.refiner))
     if isinstance(config.generator, EditReposeGeneratorConfig):
         specs.append(_reference_encoder(config))
     specs.append(_generator(config))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from clients.bench.torch_variants import VARIANTS, CompiledPyTorch
 from engine.backends.backend import BACKENDS, Backend, open_backend
 from engine.bundle import Bundle
 from engine.errors import BackendMissingError, BundleError, EngineError, GpuError
-from trt_build.specs import EngineSpec, engine_specs
+from trt_build.specs import REFINER, EngineSpec, engine_specs
 from trt_build.verify import sample_inputs
 
 PATHS: Final = {
@@ -44,6 +44,12 @@ MB: Final = 2**20
 MATRIX, COPY = "matrix product", "memory copy"
 
 
+def paths_of(specs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """PATHS of a model with these networks: one that refines landmarks does so for every picture seen."""
+    refines = (REFINER,) if REFINER in specs else ()
+    return PATHS | {"video": (*refines, *PATHS["video"])}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One thing to time: a network or a path of a model on a backend."""
@@ -55,10 +61,8 @@ class Case:
     threads: int
     network: str | None
     path: str | None
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return PATHS[self.path] if self.path else (str(self.network),)
+    parts: tuple[str, ...]
+    """The networks that are run."""
 
 
 @dataclass
@@ -122,7 +126,12 @@ def _compare_streams(args: argparse.Namespace) -> int:
     rows = [
         row
         for name in args.models
-        for row in streams.stream_rows(Bundle.open(name), args.streams.split(","), PATHS, args.rounds)
+        for row in streams.stream_rows(
+            Bundle.open(name),
+            args.streams.split(","),
+            paths_of(engine_specs(Bundle.open(name).config)),
+            args.rounds,
+        )
     ]
     print(streams.report(rows))
     print(json_line("streams", {"rows": rows}))
@@ -188,8 +197,8 @@ def precision_of(backend: Backend) -> str:
 
 
 def _cases(model: OpenedModel) -> list[Case]:
-    parts: list[tuple[str | None, str | None]] = [(network, None) for network in model.specs]
-    parts += [(None, path) for path in PATHS]
+    work: list[tuple[str | None, str | None, tuple[str, ...]]] = [(n, None, (n,)) for n in model.specs]
+    work += [(None, path, networks) for path, networks in paths_of(model.specs).items()]
     return [
         Case(
             model=model.name,
@@ -199,9 +208,10 @@ def _cases(model: OpenedModel) -> list[Case]:
             threads=threads,
             network=network,
             path=path,
+            parts=parts,
         )
         for (name, threads), backend in model.backends.items()
-        for network, path in parts
+        for network, path, parts in work
     ]
 
 
@@ -303,6 +313,7 @@ def _audio_case(model: OpenedModel, name: str, threads: int, batch: int) -> Case
         threads=threads,
         network=None,
         path="audio",
+        parts=PATHS["audio"],
     )
 
 
@@ -318,7 +329,9 @@ def _sessions(models: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[dic
     return [
         row
         for model in models
-        for row in gpu_sessions.session_rows(Bundle.open(model), names, PATHS, SESSION_TRIAL_S)
+        for row in gpu_sessions.session_rows(
+            Bundle.open(model), names, paths_of(engine_specs(Bundle.open(model).config)), SESSION_TRIAL_S
+        )
     ]
 
 

@@ -6,7 +6,7 @@ here by `gcavt.preprocessing` itself. What comes out equals `pose_input`, `expre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.abilities import FaceLook
-from gcavt.config import GcavtConfig
+from gcavt.config import GcavtConfig, LandmarkRefinerConfig
 from gcavt.preprocessing import (
     CROP_PX,
     MOUTH_SIDE,
@@ -30,6 +30,7 @@ from gcavt.preprocessing import (
     eye_line_deg,
     face_landmarks,
     face_window,
+    landmark_window,
     mouth_window,
     pose_landmarks,
     pose_mask,
@@ -82,10 +83,10 @@ class PictureKernels(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One encoder's picture out of the crop: the crop made smaller, or a window that is moved into place."""
+    """One network's picture out of the crop: the crop made smaller, or a window that is moved into place."""
 
     tensor: str
-    """The encoder's input."""
+    """The network's input."""
     code: str
     """Its output."""
     side_px: int
@@ -100,7 +101,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class FacePlan:
-    """From a camera's picture to what the encoders see."""
+    """From a camera's picture to the crop that everything else is cut from."""
 
     part_HWC: Image
     """What has to be uploaded; contiguous."""
@@ -108,8 +109,6 @@ class FacePlan:
     """So many times smaller it is made first."""
     shrunk_from_crop: Affine | None
     """None: the part is the crop already."""
-    cuts: Mapping[str, Cut]
-    """By encoder."""
 
 
 def follows_plans(config: GcavtConfig) -> bool:
@@ -120,18 +119,21 @@ def follows_plans(config: GcavtConfig) -> bool:
     return all(CROP_PX % side == 0 for side in sides)
 
 
-def face_plan(look: FaceLook, config: GcavtConfig) -> FacePlan:
-    cuts = {encoder: _CUTS[encoder](look.landmarks_68, config) for encoder in look.encoders}
+def encoder_cuts(encoders: Iterable[str], landmarks_68: Points, config: GcavtConfig) -> dict[str, Cut]:
+    """By encoder; landmarks in the crop's pixels, refined where the model does that."""
+    return {encoder: _CUTS[encoder](landmarks_68, config) for encoder in encoders}
+
+
+def face_plan(look: FaceLook) -> FacePlan:
     if enlarges(look.crop_from_image):
         # a small face is cut by cubic interpolation; the crop is then no more to upload than the face is
         crop_HWC = np.ascontiguousarray(crop_face(look.image_HWC, look.crop_from_image))
-        return FacePlan(part_HWC=crop_HWC, factor=1, shrunk_from_crop=None, cuts=cuts)
+        return FacePlan(part_HWC=crop_HWC, factor=1, shrunk_from_crop=None)
     shrinking = shrinking_for(look.image_HWC.shape[:2], look.crop_from_image)
     return FacePlan(
         part_HWC=np.ascontiguousarray(look.image_HWC[shrinking.rows, shrinking.columns]),
         factor=shrinking.factor,
         shrunk_from_crop=_inverse(shrinking.crop_from_shrunk),
-        cuts=cuts,
     )
 
 
@@ -167,6 +169,17 @@ def cut_picture(kernels: PictureKernels, stream: Any, cut: Cut, crop: int, mask:
             mask=mask,
             to_floats=to_floats,
         )
+
+
+def refiner_cut(landmarks_68: Points, refiner: LandmarkRefinerConfig) -> Cut:
+    """Of the network that mends the tracked landmarks."""
+    return Cut(
+        tensor="landmark_image",
+        code="landmarks",
+        side_px=refiner.input_px,
+        crop_from_picture=_inverse(landmark_window(landmarks_68, refiner)),
+        landmarks={"tracked_landmarks": face_landmarks(landmarks_68)},
+    )
 
 
 def _pose_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:

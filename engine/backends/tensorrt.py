@@ -32,15 +32,25 @@ from engine.backends.cuda import (
     device_name,
     make_current,
 )
-from engine.backends.face_plan import Cut, FacePlan, cut_crop, cut_picture, face_plan, follows_plans
+from engine.backends.face_plan import (
+    Cut,
+    FacePlan,
+    cut_crop,
+    cut_picture,
+    encoder_cuts,
+    face_plan,
+    follows_plans,
+    refiner_cut,
+)
 from engine.backends.kernels import Kernels
 from engine.backends.networks import batch_size, input_arrays
 from engine.backends.slots import place
 from engine.errors import BackendMissingError, BundleError, GpuError, GpuMemoryError
-from gcavt.preprocessing import CROP_PX
+from gcavt.config import GcavtConfig
+from gcavt.preprocessing import CROP_PX, landmarks_in_crop
 from trt_build.flavours import FLAVOURS, Flavour, FlavourMissingError, FlavourName, Precision
 from trt_build.manifest import FILE_NAME, Manifest
-from trt_build.specs import EngineSpec, engine_specs
+from trt_build.specs import REFINER, EngineSpec, engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
 
 logger = logging.getLogger(__name__)
@@ -124,13 +134,13 @@ class TensorRtBackend:
 
     def read_face(self, look: FaceLook) -> Results:
         """As of ReadsFaces."""
-        plan = face_plan(look, self._config)
         make_current()
-        lanes = {name: self._network(self._specs[name]).lane(1) for name in plan.cuts}
+        networks = look.encoders if self._config.refiner is None else (REFINER, *look.encoders)
+        lanes = {name: self._network(self._specs[name]).lane(1) for name in networks}
         if self._faces is None:
-            self._faces = _Faces(self._kernels)
+            self._faces = _Faces(self._kernels, self._config)
             self._memory.callback(self._faces.close)
-        return self._faces.read(plan, lanes)
+        return self._faces.read(look, lanes)
 
     def close(self) -> None:
         """Keep what RTX compiled and free the GPU: networks before the run time that they came from."""
@@ -407,8 +417,9 @@ class _Lane:
 class _Faces:
     """Cuts a face out of a camera's picture and has its encoders read it, each in its own stream."""
 
-    def __init__(self, kernels: Kernels) -> None:
+    def __init__(self, kernels: Kernels, config: GcavtConfig) -> None:
         self._kernels = kernels
+        self._config = config
         with ExitStack() as self._memory:
             self._stream = self._kept(Stream())
             self._crop = self._kept(DeviceMemory(CROP_PX * CROP_PX * 3))
@@ -419,13 +430,18 @@ class _Faces:
         self._part: Buffer | None = None
         self._shrunk: DeviceMemory | None = None
 
-    def read(self, plan: FacePlan, lanes: Mapping[str, _Lane]) -> Results:
-        """The code (D,) by encoder."""
-        crop = self._cut_crop(plan)
+    def read(self, look: FaceLook, lanes: Mapping[str, _Lane]) -> Results:
+        """The code (D,) by encoder; lanes: of the encoders, and of the refiner if the model has one."""
+        crop = self._cut_crop(face_plan(look))
         self._stream.record(self._is_cut)
-        codes = {
-            encoder: self._begin(encoder, lane, plan.cuts[encoder], crop) for encoder, lane in lanes.items()
-        }
+        landmarks_68 = look.landmarks_68
+        if self._config.refiner is not None:
+            cut = refiner_cut(landmarks_68, self._config.refiner)
+            values = self._begin(REFINER, lanes[REFINER], cut, crop)
+            self._stream.wait()  # what is cut next depends on it
+            landmarks_68 = landmarks_in_crop(values, landmarks_68)
+        cuts = encoder_cuts(look.encoders, landmarks_68, self._config)
+        codes = {encoder: self._begin(encoder, lanes[encoder], cut, crop) for encoder, cut in cuts.items()}
         self._stream.wait()  # by its events for the others as well
         return {encoder: code.copy() for encoder, code in codes.items()}
 

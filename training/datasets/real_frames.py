@@ -61,8 +61,10 @@ class RealFrames:
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as arrays:
-            self._arrays = {key: arrays[key] for key in ("crop", "landmarks", "pose", "expression", "mouth")}
+            points = "refined" if "refined" in arrays.files else "landmarks"
+            self._arrays = {key: arrays[key] for key in ("crop", points, "pose", "expression", "mouth")}
             self._clip = arrays["clip"]
+            self.has_refined_landmarks = points == "refined"
 
     def __len__(self) -> int:
         return len(self._arrays["crop"])
@@ -79,9 +81,7 @@ class RealFrames:
 
     def frame(self, row: int, rng: np.random.Generator) -> RealFrame:
         """Frame number `row`, mirrored every other time, turned, scaled and shifted."""
-        frame = RealFrame(
-            *(self._arrays[k][row] for k in ("crop", "landmarks", "pose", "expression", "mouth"))
-        )
+        frame = RealFrame(*(values[row] for values in self._arrays.values()))
         return varied(frame, rng, TURN_DEG)
 
 

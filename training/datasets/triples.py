@@ -41,6 +41,7 @@ TRIPLE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "landmarks": ((68, 2), "float32"),
 }
 TRACKED = "tracked.npy"
+REFINED = "refined.npy"
 NO_DEPTH = -9.0
 """Depth of a background pixel."""
 
@@ -75,10 +76,8 @@ class Triples:
         )
         self.identity = self.identity_of_reference[self.reference_of]
         self._place_of = self._places()
-        paths = [path.parent / TRACKED for path in done]
-        self._tracked: list[NDArray[np.generic]] | None = None
-        if all(path.exists() for path in paths):
-            self._tracked = [np.load(path, mmap_mode="r") for path in paths]
+        self._tracked = _of_all_parts(done, TRACKED)
+        self._refined = _of_all_parts(done, REFINED)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -99,6 +98,12 @@ class Triples:
         if self._tracked is None:
             return None
         return np.asarray(_gather(self._tracked, self._starts, index), np.float32)
+
+    def refined_landmarks(self, index: NDArray[np.integer]) -> NDArray[np.float32] | None:
+        """As `tracked_landmarks`, mended by the landmark refiner (`training.prepare.refine`)."""
+        if self._refined is None:
+            return None
+        return np.asarray(_gather(self._refined, self._starts, index), np.float32)
 
     def place(self, identities: NDArray[np.integer]) -> NDArray[np.float32]:
         """Translation (B, 3) that frames each person's neutral face; see `placement`."""
@@ -135,6 +140,12 @@ class Triples:
         names = np.unique(self.identity_of_reference)
         held_out = np.isin(self.identity, names[len(names) - held_out_identities :])
         return np.nonzero(~held_out)[0], np.nonzero(held_out)[0]
+
+
+def _of_all_parts(done: list[Path], name: str) -> list[NDArray[np.generic]] | None:
+    """None unless every part has it."""
+    paths = [path.parent / name for path in done]
+    return [np.load(path, mmap_mode="r") for path in paths] if all(p.exists() for p in paths) else None
 
 
 def _gather(

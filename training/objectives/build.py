@@ -43,13 +43,14 @@ def build_objective(
     fresh_model: Gcavt | None = None,
     real: Path | None = None,
     teacher: Path | None = None,
+    faces: Path | None = None,
     triples: Triples | None = None,
 ) -> Objective:
     """The recipe's objective; a fresh model's re-poser starts from the data's mean geometry.
 
-    `real` is a file of `training.prepare.pseudo_labels`, for the image encoders; `teacher` the checkpoint
-    that `distil` needs; `triples` take the place of the folder's where given. Raises BadMediaError where data
-    or teacher are missing.
+    `real` is a file of `training.prepare.pseudo_labels`, for the image encoders; `faces` a folder of
+    `training.datasets.faces`, for their corrections; `teacher` the checkpoint that `distil` needs; `triples`
+    take the place of the folder's where given. Raises BadMediaError where data or teacher are missing.
     """
     if config.objective == "audio":
         from training.objectives.audio import AudioStage
@@ -63,13 +64,16 @@ def build_objective(
         triples = Triples(data)
     encoder = config.objective.removesuffix("_correction")
     if encoder in ("pose", "expression", "content"):
+        from training.datasets.faces import Faces
         from training.datasets.real_frames import RealFrames
         from training.objectives.correction import CorrectionStage
         from training.objectives.encoders import ImageEncoderStage
 
         real_frames = RealFrames(real) if real else None
         images = ImageEncoderStage(triples, config, model_config, cast(Driver, encoder), real_frames)
-        return images if encoder == config.objective else CorrectionStage(images)
+        if encoder == config.objective:
+            return images
+        return CorrectionStage(images, Faces(faces) if faces else None)
     if config.objective == "distil":
         from training.objectives.distil import DistilStage
 

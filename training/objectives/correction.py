@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from engine.errors import BadMediaError
 from gcavt.backbones.landmark_correction import CorrectedEncoder
 from gcavt.model import Gcavt
+from training.datasets.faces import Faces
+from training.datasets.real_frames import RealFrame
 from training.objectives.encoders import ImageEncoderStage, stacked
 from training.objectives.objective import Batch
 
@@ -32,9 +35,15 @@ Floats = NDArray[np.float32]
 class CorrectionStage:
     """Image code and landmarks to the exact code; pairs of frames of one person, as `ImageEncoderStage`."""
 
-    def __init__(self, images: ImageEncoderStage) -> None:
-        """images: the encoder's own stage, whose frames, loss and figures serve here too."""
+    def __init__(self, images: ImageEncoderStage, faces: Faces | None = None) -> None:
+        """images: the encoder's own stage, whose frames, loss and figures serve here too; faces: frames of
+        many more people. Raises BadMediaError if the model refines landmarks and theirs are not refined."""
         self.images = images
+        self.faces = faces
+        if faces is not None and images.model_config.refiner is not None and not faces.are_refined:
+            raise BadMediaError(
+                "the people's landmarks are not refined: fit training.landmarks on them first"
+            )
         self._codes: Tensor | None = None
         self._landmarks = self._truths = torch.empty(0)
         self._people: list[NDArray[np.intp]] = []
@@ -105,11 +114,24 @@ class CorrectionStage:
                 index = stage.train_index[start : start + _BATCH]
                 names = stage.triples.identity[index].astype(np.int64)
                 yield stage.batch(index, rng, augmented=True), names
+            yield from self._many_people(rng)
             if self.images.real_frames is not None:
                 for start in range(0, len(self.images.real_frames), _BATCH):
                     yield self._real_batch(
                         range(start, min(start + _BATCH, len(self.images.real_frames))), rng
                     )
+
+    def _many_people(self, rng: np.random.Generator) -> Iterable[tuple[Batch, NDArray[np.int64]]]:
+        for chunk in self.faces.chunks() if self.faces is not None else ():
+            points = chunk.tracked if self.images.model_config.refiner is None else chunk.refined
+            assert points is not None
+            samples, codes = [], []
+            for row in range(len(chunk.image)):
+                labels = chunk.pose[row], chunk.expression[row], chunk.mouth[row]
+                inputs, code = self.images.real_sample(RealFrame(chunk.image[row], points[row], *labels), rng)
+                samples.append(inputs)
+                codes.append(code)
+            yield {"inputs": stacked(samples), "code": torch.from_numpy(np.stack(codes))}, chunk.identity
 
     def _real_batch(self, rows: Iterable[int], rng: np.random.Generator) -> tuple[Batch, NDArray[np.int64]]:
         assert self.images.real_frames is not None

@@ -27,6 +27,15 @@ from training.datasets.triples import TRACKED
 from training.objectives.encoders import over_background, random_background
 
 
+def open_landmarker() -> FaceLandmarker:
+    """MediaPipe's, for pictures that do not follow one on another."""
+    options = FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(face_landmarker_path())),
+        running_mode=RunningMode.IMAGE,
+    )
+    return FaceLandmarker.create_from_options(options)
+
+
 def read_landmarks(landmarker: FaceLandmarker, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(68, 2) in pixels whose centres are whole numbers; NaN where no face is found."""
     height, width = image_HWC.shape[:2]
@@ -60,11 +69,7 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, required=True, help="rendered triples")
     args = parser.parse_args()
-    options = FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(face_landmarker_path())),
-        running_mode=RunningMode.IMAGE,
-    )
-    with FaceLandmarker.create_from_options(options) as landmarker:
+    with open_landmarker() as landmarker:
         for done in sorted(args.data.glob("part_*/done.json")):
             if not (done.parent / TRACKED).exists():
                 track_part(done.parent, landmarker)

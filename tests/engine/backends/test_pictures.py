@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from engine.backends.abilities import FaceLook, Results, to_bytes
 from engine.backends.backend import Backend, Tensors, open_backend
-from engine.backends.face_plan import Border, cut_crop, cut_picture, face_plan, follows_plans
+from engine.backends.face_plan import (
+    Border,
+    Cut,
+    cut_crop,
+    cut_picture,
+    encoder_cuts,
+    face_plan,
+    follows_plans,
+    refiner_cut,
+)
 from engine.bundle import Bundle
 from engine.codes import SOCKETS
 from engine.puppeteer import Puppeteer
@@ -22,6 +31,8 @@ from gcavt.preprocessing import (
     crop_from_box,
     expression_input,
     face_box,
+    landmark_input,
+    landmarks_in_crop,
     mouth_crop,
     pose_input,
     shrinking_for,
@@ -30,6 +41,7 @@ from gcavt.preprocessing import (
 )
 from tests.bundles import TinyBundles, astronaut
 from tests.engine.backends.host_kernels import HostKernels, address_of, host_kernels
+from trt_build.specs import REFINER
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +166,7 @@ def face_shape() -> NDArray[np.float64]:
     )
 
 
-LITE = GcavtConfig.lite()
+LITE = GcavtConfig.lite_refined()
 CASES = {
     "in the middle, half as large": (360.0, (320.0, 240.0), 4.0),
     "very near the camera": (900.0, (640.0, 400.0), -8.0),
@@ -166,12 +178,15 @@ CASES = {
 
 def cut_by(kernels: HostKernels, look: FaceLook, config: GcavtConfig) -> dict[str, NDArray[np.float32]]:
     """The encoders' pictures, by the same steps as on a GPU."""
-    plan = face_plan(look, config)
+    plan = face_plan(look)
     shrunk = np.zeros_like(plan.part_HWC)
     crop = np.zeros((CROP_PX, CROP_PX, 3), np.uint8)
     found = cut_crop(kernels, None, plan, *map(address_of, (plan.part_HWC, shrunk, crop)))
     pictures = {}
-    for encoder, cut in plan.cuts.items():
+    cuts = encoder_cuts(look.encoders, look.landmarks_68, config)
+    if config.refiner is not None:
+        cuts[REFINER] = refiner_cut(look.landmarks_68, config.refiner)
+    for encoder, cut in cuts.items():
         pictures[encoder] = np.full((3, cut.side_px, cut.side_px), np.nan, np.float32)
         mask = 0 if cut.mask_HW is None else address_of(cut.mask_HW)
         cut_picture(kernels, None, cut, found, mask, address_of(pictures[encoder]))
@@ -184,6 +199,7 @@ def test_the_encoders_see_what_the_cpu_would_show_them(
     kernels: HostKernels, case: str, face_zoom: float
 ) -> None:
     config = replace(LITE, expression=replace(LITE.expression, face_zoom=face_zoom))
+    assert config.refiner is not None
     look = look_at(photo(800, 1280), *CASES[case])
     pictures = cut_by(kernels, look, config)
     crop, landmarks = crop_face(look.image_HWC, look.crop_from_image), look.landmarks_68
@@ -191,6 +207,7 @@ def test_the_encoders_see_what_the_cpu_would_show_them(
         "pose_encoder": pose_input(crop, landmarks, config.pose.input_px),
         "expression_encoder": expression_input(crop, landmarks, config.expression.input_px, face_zoom),
         "content_encoder": mouth_crop(crop, landmarks, config.mouth_px),
+        REFINER: landmark_input(crop, landmarks, config.refiner),
     }
     for encoder, image in expected.items():
         difference = np.abs(pictures[encoder] - to_network(image)) * 255
@@ -246,12 +263,21 @@ class CutsFaces:
 
     def read_face(self, look: FaceLook) -> Results:
         pictures = cut_by(self._kernels, look, self._config)
-        codes = {}
-        for encoder, cut in face_plan(look, self._config).cuts.items():
-            landmarks = {name: values[None] for name, values in cut.landmarks.items()}
-            inputs = {cut.tensor: pictures[encoder][None], **landmarks}
-            codes[encoder] = self._backend.run(encoder, inputs)[cut.code][0]
-        return codes
+        if self._config.refiner is not None:
+            values = self._read(
+                refiner_cut(look.landmarks_68, self._config.refiner), pictures[REFINER], REFINER
+            )
+            look = replace(look, landmarks_68=landmarks_in_crop(values, look.landmarks_68))
+            pictures = cut_by(self._kernels, look, self._config)
+        cuts = encoder_cuts(look.encoders, look.landmarks_68, self._config)
+        return {encoder: self._read(cut, pictures[encoder], encoder) for encoder, cut in cuts.items()}
+
+    def _read(self, cut: Cut, picture: NDArray[np.float32], network: str) -> NDArray[np.float32]:
+        landmarks = {name: values[None] for name, values in cut.landmarks.items()}
+        code: NDArray[np.float32] = self._backend.run(network, {cut.tensor: picture[None]} | landmarks)[
+            cut.code
+        ]
+        return np.asarray(code[0])
 
     def close(self) -> None:
         self._backend.close()

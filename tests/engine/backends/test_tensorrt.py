@@ -207,10 +207,11 @@ class Checks:
         look = look_at_astronaut(side_px)
         puppeteer = Puppeteer(Bundle.open(tiny_bundles.path("edit_repose")), backend)
         crop = crop_face(look.image_HWC, look.crop_from_image)
+        read = puppeteer.codes_of_face(crop, look.landmarks_68)
         expected = {
-            "pose_encoder": puppeteer.pose_code(crop, look.landmarks_68),
-            "expression_encoder": puppeteer.expression_code(crop, look.landmarks_68),
-            "content_encoder": puppeteer.content_code(crop, look.landmarks_68),
+            "pose_encoder": read.pose_code,
+            "expression_encoder": read.expression_code,
+            "content_encoder": read.content_code,
         }
         for seed in range(3):  # plainly, captured, and once more
             kept = {encoder: read_only(sample_inputs(SPECS[encoder], 1, seed=seed)) for encoder in expected}
@@ -224,10 +225,10 @@ class Checks:
 
     def test_the_kernels_of_the_gpu_cut_what_cv2_cuts(self, backend: TensorRtBackend) -> None:
         from engine.backends.cuda import Buffer, DeviceMemory, Stream, make_current
-        from engine.backends.face_plan import cut_crop, cut_picture, face_plan
+        from engine.backends.face_plan import cut_crop, cut_picture, encoder_cuts, face_plan
 
         look = look_at_astronaut(330.0)
-        plan = face_plan(look, tiny_config("edit_repose"))
+        plan = face_plan(look)
         make_current()
         stream = Stream()
         part, crop = Buffer((plan.part_HWC.size,), np.uint8), Buffer((256, 256, 3), np.uint8)
@@ -236,7 +237,8 @@ class Checks:
         shrunk = DeviceMemory(part.host.size)
         cut_crop(backend._kernels, stream, plan, part.address, shrunk.address, crop.address)
         crop.download(256, stream)
-        cut = plan.cuts["content_encoder"]
+        config = tiny_config("edit_repose")
+        cut = encoder_cuts(["content_encoder"], look.landmarks_68, config)["content_encoder"]
         mouth = Buffer((3, cut.side_px, cut.side_px))
         cut_picture(backend._kernels, stream, cut, crop.address, 0, mouth.address)
         mouth.download(3, stream)
