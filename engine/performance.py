@@ -107,6 +107,8 @@ class Performance:
         self._latency = SmoothedLatency()
         self._task: asyncio.Task[None] | None = None
         self._failing_since_ns: int | None = None
+        self._begun_ns = clock.now_ns()
+        """Of the newest picture for which the drivers have been asked: its tick."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -259,6 +261,7 @@ class Performance:
             "stage_ms": self.metrics.stages.percentiles_ms(),
             "watchers": len(self._sinks),
             "now_ms": self._clock.now_ns() / NS_PER_MS,
+            "tick_ms": self._begun_ns / NS_PER_MS,
             "failure": self.failure,
         }
 
@@ -460,6 +463,7 @@ class Performance:
             if (arrival := source.pictures.take()) is not None:
                 pictures[name] = arrival
                 self._forecasts.setdefault(name, ArrivalForecast()).note(arrival.arrival_ns)
+        self._begun_ns = tick_ns
         return Cue(tick_ns, self.bay, pictures, self._voice.take_all(), dict(self._connections))
 
     def _deliver(self, frame: AvatarFrame) -> None:

@@ -16,15 +16,15 @@ from aiortc import RTCPeerConnection
 from engine.clock import NS_PER_MS, NS_PER_S, MediaClock
 from engine.errors import SessionLimitError, UnknownSessionError
 from engine.performance import Performance
-from engine.rtc.sender_reports import ReportedFrame
 from engine.sinks.sink import Sink
+from engine.sinks.webrtc import ReportedPicture
 from engine.sources.source import problem_of
 
 CONNECT_NS = 30 * NS_PER_S
 """A peer that has not connected this long after its offer is let go."""
 
 
-def _nothing_reported() -> ReportedFrame | None:
+def _nothing_reported() -> ReportedPicture | None:
     return None
 
 
@@ -42,7 +42,7 @@ class Peer:
     leave: Callable[[], Awaitable[None]]
     """Take out of the performance what came over this connection, and close it."""
     opened_ns: int
-    reported_picture: Callable[[], ReportedFrame | None] = _nothing_reported
+    reported_picture: Callable[[], ReportedPicture | None] = _nothing_reported
     """Of a viewer: the picture that the last sender report spoke of."""
     etag: str = field(default_factory=_random_tag)
     """The strong entity tag of the ICE session."""
@@ -54,7 +54,7 @@ class Peer:
         offer: str,
         leave: Callable[[], Awaitable[None]],
         opened_ns: int,
-        reported_picture: Callable[[], ReportedFrame | None] = _nothing_reported,
+        reported_picture: Callable[[], ReportedPicture | None] = _nothing_reported,
     ) -> Peer:
         """The peer that sent `offer`, an SDP text that was checked."""
         fragment = re.search(r"^a=ice-ufrag:(\S+)", offer, re.MULTILINE)
@@ -114,6 +114,7 @@ class Session:
                 peer_id: {
                     "rtp_time": picture.rtp_time,
                     "captured_ms": picture.capture_time_ns / NS_PER_MS,
+                    "tick_ms": picture.tick_ns / NS_PER_MS,
                 }
                 for peer_id, picture in pictures.items()
                 if picture is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from engine.clock import NS_PER_S, MediaClock, Ticker
 from engine.media_files import MediaFile, pictures_at_25_fps, read_sound
+from engine.rtc.capture_clock import CaptureClock
 from engine.rtc.negotiation import new_connection, send_track
 from engine.rtc.receiver import make_low_latency
+from engine.rtc.rtp_time import TIMESTAMP_MODULUS, unwrapped
 from engine.sources.source import SOUND_RATE
 
 CAMERA_FPS = 25
@@ -30,6 +32,7 @@ MAX_PICTURES = 250
 KEY_FRAME_EVERY = 25
 CAMERA_BIT_RATE = 1_500_000
 SDP_HEADERS = {"Content-Type": "application/sdp"}
+RTP_RATE = 90_000
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class HeadlessClient:
         self._clock = MediaClock()
         self._connections: list[RTCPeerConnection] = []
         self._readers: list[asyncio.Task[None]] = []
+        self._video_clock: CaptureClock | None = None
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(raise_for_status=True)
@@ -168,13 +172,34 @@ class HeadlessClient:
         """By the clock of `seen.arrivals_s`."""
         return self._clock.now_ns() / NS_PER_S
 
-    async def patch(self, **changes: object) -> None:
-        await self.call("PATCH", "", changes)
+    async def patch(self, **changes: object) -> dict[str, Any]:
+        """Returns the session's state."""
+        return await self.call("PATCH", "", changes)
 
-    async def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
-        """Any request about this session. Raises aiohttp.ClientResponseError for an answer of 4xx or 5xx."""
-        async with self._http.request(method, self._session_url() + path, json=body):
-            pass
+    async def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Any request about this session; what it answers in JSON, else nothing.
+
+        Raises aiohttp.ClientResponseError for an answer of 4xx or 5xx.
+        """
+        async with self._http.request(method, self._session_url() + path, json=body) as response:
+            if response.content_type != "application/json":
+                return {}
+            values: dict[str, Any] = await response.json()
+            return values
+
+    async def ticks_s(self, media_times_s: Sequence[float]) -> list[float]:
+        """What pictures were drawn for, by the engine's clock, from `seen.media_times_s`.
+
+        Raises LookupError until the engine has told about one of this session's only viewer's pictures, which
+        it does about a second after the first.
+        """
+        viewers = (await self.state())["viewers"]
+        origin = None if self._video_clock is None else self._video_clock.rtp_origin
+        if not viewers or origin is None:
+            raise LookupError("the engine has not yet told when one of the viewer's pictures was drawn")
+        (told,) = viewers.values()
+        told_s = (unwrapped(told["rtp_time"], origin, TIMESTAMP_MODULUS) - origin) / RTP_RATE
+        return [told["tick_ms"] / 1000 - told_s + time_s for time_s in media_times_s]
 
     async def identities(self) -> list[str]:
         """The names of the faces that came with the model."""
@@ -203,7 +228,9 @@ class HeadlessClient:
         @connection.on("track")
         def take(track: MediaStreamTrack) -> None:
             receiver = next(r for r in connection.getReceivers() if r.track is track)
-            make_low_latency(receiver, self._clock)
+            capture = make_low_latency(receiver, self._clock)
+            if track.kind == "video":
+                self._video_clock = capture
             read = self._see if track.kind == "video" else self._listen
             self._readers.append(asyncio.create_task(read(track)))
 

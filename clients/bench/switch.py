@@ -50,11 +50,13 @@ from engine.media_files import MediaFile, Mp4Writer, pictures_at_25_fps, read_so
 from engine.rtc.settings import offer_loopback_candidates
 
 WINDOW_S: Final = 0.6
-"""A switch is looked for from the request until this long after the answer."""
+"""A switch is looked for from the first picture that shows it until this long after the answer."""
 IDENTITY_WINDOW_S: Final = 1.0
 """Faces take longer to pass into each other."""
 WARM_UP_S: Final = {"moving": 14.0, "still": 2.0}
 """The built-in clip is looked at once, and its codes are kept."""
+TOLERANCE_S: Final = 0.001
+"""RTP times are rounded."""
 PHOTO_EVERY: Final = 5
 """Pictures of a film of which one may become a photo."""
 STRIP_BEFORE, STRIP_AFTER = 5, 5
@@ -146,11 +148,12 @@ def window_s(kind: str) -> float:
 
 @dataclass(frozen=True)
 class Switch:
-    """Times in seconds by the clock of the pictures' arrivals."""
+    """Times in seconds by the engine's clock."""
 
     act: str
     kind: str
-    asked_s: float
+    begun_s: float
+    """Tick of the last picture that cannot show it."""
     until_s: float
     """Until when its effect is looked for."""
 
@@ -162,19 +165,24 @@ class Show:
     pictures: list[Image] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
     media_times_s: list[float] = field(default_factory=list)
+    ticks_s: list[float] = field(default_factory=list)
+    """What the pictures were drawn for, by the engine's clock."""
     switches: list[Switch] = field(default_factory=list)
     acts_s: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def windows(self, act: str) -> dict[str, list[NDArray[np.int_]]]:
-        """By kind, for each switch the numbers of the pictures that came while its effect is looked for."""
+        """By kind, for each switch the numbers of the pictures drawn while its effect is looked for.
+
+        The first is the first that can show it: the steps before it are those of whoever moved.
+        """
         spans: dict[str, list[tuple[float, float]]] = {}
         for switch in self.switches:
             if switch.act == act:
-                spans.setdefault(switch.kind, []).append((switch.asked_s, switch.until_s))
-        return {kind: within(np.array(self.arrivals_s), found) for kind, found in spans.items()}
+                spans.setdefault(switch.kind, []).append((switch.begun_s + TOLERANCE_S, switch.until_s))
+        return {kind: within(np.array(self.ticks_s), found) for kind, found in spans.items()}
 
     def of_act(self, act: str) -> NDArray[np.int_]:
-        return within(np.array(self.arrivals_s), [self.acts_s[act]])[0]
+        return within(np.array(self.ticks_s), [self.acts_s[act]])[0]
 
 
 def script(
@@ -227,21 +235,38 @@ async def _play(
             if act == "moving":
                 await client.watch()
             await asyncio.sleep(WARM_UP_S[act])
-            start_s = client.now_s()
+            start_s = await _engine_time_s(client)
             for step in script(args.switches, people, names[2:], come_back):
                 # never in step with the films: some of their moments would be met by switches only
                 await asyncio.sleep(args.every * rng.uniform(0.7, 1.3))
-                asked_s = client.now_s()
-                await client.call(step.method, step.path, step.body)
-                until_s = client.now_s() + window_s(step.kind)
-                show.switches.append(Switch(act, step.kind, asked_s, until_s))
+                before = await client.state()
+                after = await client.call(step.method, step.path, step.body)
+                show.switches.append(_switch(act, step, before, after or await client.state(), args.fps))
             await asyncio.sleep(args.every)
-            show.acts_s[act] = start_s, client.now_s()
+            show.acts_s[act] = start_s, await _engine_time_s(client)
         received = len(client.seen.arrivals_s)
         show.arrivals_s = client.seen.arrivals_s[:received]
         show.media_times_s = client.seen.media_times_s[:received]
+        show.ticks_s = await client.ticks_s(show.media_times_s)
     del show.pictures[received:]
     return show
+
+
+def _switch(act: str, step: Step, before: Mapping[str, Any], after: Mapping[str, Any], fps: float) -> Switch:
+    """From the session's state before the request and after it.
+
+    A PATCH takes effect just before its answer, an identity with the next picture that is drawn, and that
+    may be one begun before. When a source leaves is not known as exactly.
+    """
+    begun_ms = after["tick_ms"] if step.method in ("PATCH", "POST") else before["tick_ms"]
+    if step.kind in ("identity", "preset"):
+        begun_ms -= 1000 / fps
+    return Switch(act, step.kind, begun_ms / 1000, after["now_ms"] / 1000 + window_s(step.kind))
+
+
+async def _engine_time_s(client: HeadlessClient) -> float:
+    time_ms: float = (await client.state())["now_ms"]
+    return time_ms / 1000
 
 
 @contextmanager

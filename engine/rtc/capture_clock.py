@@ -50,6 +50,8 @@ class CaptureClock:
         self._sender_way = sender_way
         self._own_way = QuickestWay()
         self._wall_from_media_ns: int | None = None
+        self.rtp_origin: int | None = None
+        """RTP time of a picture whose media time is 0; None before the first, and for sound."""
 
     def note_report(self, wall_ns: int, media_time_ns: int) -> None:
         """The sender says that its wall clock showed `wall_ns` at this media time."""

@@ -151,7 +151,9 @@ class _VideoSeat(_Seat):
             self._key_frames.want()
         for frame in frames:
             codec = self._codec(frame.payload_type)
-            ticks = self._timeline_of(codec).ticks(frame.timestamp)
+            timeline = self._timeline_of(codec)
+            ticks = timeline.ticks(frame.timestamp)
+            self._capture.rtp_origin = timeline.origin
             self._capture.note_arrival(ticks * NS_PER_S // codec.clockRate, self._clock.now_ns())
             if self.feed.qsize() >= MAX_UNDECODED_FRAMES:
                 self.feed.drop_waiting()

@@ -26,14 +26,15 @@ class RtpTimeline:
     def __init__(self, clock_rate: int) -> None:
         """clock_rate: ticks per second of the RTP timestamps."""
         self.clock_rate = clock_rate
-        self._origin: int | None = None
+        self.origin: int | None = None
+        """The first timestamp seen."""
         self._newest = 0
 
     def ticks(self, timestamp: int) -> int:
-        if self._origin is None:
-            self._origin = self._newest = timestamp
+        if self.origin is None:
+            self.origin = self._newest = timestamp
         self._newest = unwrapped(timestamp, self._newest, TIMESTAMP_MODULUS)
-        return self._newest - self._origin
+        return self._newest - self.origin
 
     def media_time_ns(self, timestamp: int) -> int:
         return self.ticks(timestamp) * NS_PER_S // self.clock_rate

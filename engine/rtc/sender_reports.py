@@ -29,6 +29,8 @@ class ReportedFrame:
     """As its packets carry it, 32 bits."""
     capture_time_ns: int
     """On the media clock."""
+    elapsed_ns: int
+    """From the track's first frame on."""
 
 
 class CaptureReports:
@@ -69,7 +71,9 @@ def report_capture_times(
         for packet in packets:
             if isinstance(packet, RtcpSrPacket) and position.elapsed_ns is not None:
                 captured_ns = capture_time_ns(position.elapsed_ns)
-                reports.latest = ReportedFrame(packet.sender_info.rtp_timestamp, captured_ns)
+                reports.latest = ReportedFrame(
+                    packet.sender_info.rtp_timestamp, captured_ns, position.elapsed_ns
+                )
                 age_ns = clock.now_ns() - captured_ns
                 packet.sender_info.ntp_timestamp = current_ntp_time() - ntp_duration(age_ns)
                 # The peer's round-trip reply quotes the report, so what aiortc remembers has to match it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -16,7 +17,7 @@ from engine.metrics import PerformanceMetrics, StageTimes
 from engine.rtc.negotiation import send_track
 from engine.rtc.repeats import repeat_while_lossy
 from engine.rtc.sender import encode_apart
-from engine.rtc.sender_reports import CaptureReports, ReportedFrame, report_capture_times
+from engine.rtc.sender_reports import CaptureReports, report_capture_times
 from engine.sinks.sink import AvatarFrame
 
 VIDEO_TIME_BASE = Fraction(1, 90_000)
@@ -58,9 +59,23 @@ class CaptureLine:
             self._first_ns = place_ns
         self._behind.add(place_ns - capture_time_ns)
 
-    def capture_time_ns(self, elapsed_ns: int) -> int:
+    def place_ns(self, elapsed_ns: int) -> int:
         """elapsed_ns: from the first place noted on."""
-        return (self._first_ns or 0) + elapsed_ns - self._behind.value_ns()
+        return (self._first_ns or 0) + elapsed_ns
+
+    def capture_time_ns(self, elapsed_ns: int) -> int:
+        """elapsed_ns: as for `place_ns`."""
+        return self.place_ns(elapsed_ns) - self._behind.value_ns()
+
+
+@dataclass(frozen=True)
+class ReportedPicture:
+    """The picture that the last sender report spoke of: what lets a viewer date all others."""
+
+    rtp_time: int
+    capture_time_ns: int
+    tick_ns: int
+    """What it was drawn for; both on the media clock."""
 
 
 class SoundTimeline:
@@ -171,9 +186,13 @@ class WebRtcSink:
         return self._video.frames.dropped if self._video is not None else 0
 
     @property
-    def reported_picture(self) -> ReportedFrame | None:
-        """The picture that the last sender report spoke of: what lets a viewer date all others."""
-        return self._video_reports.latest
+    def reported_picture(self) -> ReportedPicture | None:
+        """None before the first report."""
+        frame = self._video_reports.latest
+        if frame is None or self._video is None:
+            return None
+        tick_ns = self._video.line.place_ns(frame.elapsed_ns)
+        return ReportedPicture(frame.rtp_time, frame.capture_time_ns, tick_ns)
 
     def show(self, frame: AvatarFrame) -> None:
         if self._video is not None and self._connection.connectionState == "connected":

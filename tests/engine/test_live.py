@@ -130,6 +130,24 @@ async def test_a_published_face_drives_the_avatar(open_server: OpenServer, foota
     assert np.all(np.diff(client.seen.media_times_s) > 0)
 
 
+async def test_the_state_dates_every_picture(open_server: OpenServer) -> None:
+    async with HeadlessClient(await open_server(EngineConfig())) as client:
+        await client.watch()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (await client.state())["viewers"]:
+            assert time.monotonic() < deadline_s, "no sender report"
+            await asyncio.sleep(0.05)
+        arrivals_s = list(client.seen.arrivals_s)
+        ticks_s = np.array(await client.ticks_s(client.seen.media_times_s[: len(arrivals_s)]))
+        told = await client.patch(pose="idle")
+    on_the_way_s = np.array(arrivals_s) - ticks_s  # one process, one clock
+    assert np.all((on_the_way_s > 0) & (on_the_way_s < 2))
+    periods = np.diff(ticks_s) / 0.04
+    assert np.allclose(periods, np.rint(periods), atol=0.01)
+    assert ticks_s[-1] * 1000 < told["tick_ms"] + 0.1
+    assert told["tick_ms"] <= told["now_ms"] + 1
+
+
 async def test_the_voice_drives_the_mouth_and_is_heard(open_server: OpenServer, footage: Footage) -> None:
     async with HeadlessClient(await open_server(EngineConfig())) as client:
         await client.publish_footage(footage)

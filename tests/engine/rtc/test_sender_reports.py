@@ -100,4 +100,4 @@ async def test_the_frame_that_a_report_spoke_of_is_known_afterwards() -> None:
         sender.next = Encoded(tick)
         await sender._next_encoded_frame(VP8)
     await sender._send_rtcp([report(100 * NTP_SECOND)])
-    assert reports.latest == ReportedFrame(rtp_time=1, capture_time_ns=1040 * MS)
+    assert reports.latest == ReportedFrame(rtp_time=1, capture_time_ns=1040 * MS, elapsed_ns=40 * MS)
