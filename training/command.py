@@ -16,7 +16,7 @@ from training.recipes import RECIPES, TrainConfig
 if TYPE_CHECKING:
     from training.datasets.on_the_fly import FreshTriples
 
-ON_THE_FLY = ("editor", "reposer", "joint", "gan")
+ON_THE_FLY = ("editor", "reposer", "joint", "gan", "editor_gan", "reposer_gan")
 """Objectives that need nothing but triples, so that they can be rendered meanwhile."""
 MODELS = ("lite", "paper", "lite_adain", "lite_refined", "tiny")
 EPILOG = """
@@ -31,7 +31,9 @@ recipes, in the order the shipped model was made:
                               python -m training.landmarks and python -m training.prepare.refine
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
-  gan                         weak discriminators on mouth and eyes, last, from --init the run before
+  editor_gan, reposer_gan, gan
+                              weak discriminators on mouth and eyes, detail of the right strength; last,
+                              from --init the run before: each half alone, then both together
 other recipes:
   sync                        the paper's first stage: content and audio encoder agree, by contrast
   self_driven                 the paper's reconstruction, for comparison; any generator (--model paper)

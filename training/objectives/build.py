@@ -18,7 +18,7 @@ from training.datasets.triples import NO_DEPTH, Triples
 from training.objectives.counterfactual import CounterfactualStage
 from training.objectives.driving import Driver
 from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage
-from training.objectives.gan import GanStage
+from training.objectives.gan import EditorGanStage, GanStage, ReposerGanStage
 from training.objectives.objective import Objective
 from training.objectives.self_driven import SelfDrivenStage
 from training.objectives.surface import SurfaceStage
@@ -32,6 +32,8 @@ STAGES: dict[str, Callable[[Triples, TrainConfig, GcavtConfig], Objective]] = {
     "counterfactual": CounterfactualStage,
     "self_driven": SelfDrivenStage,
     "gan": GanStage,
+    "editor_gan": EditorGanStage,
+    "reposer_gan": ReposerGanStage,
 }
 
 

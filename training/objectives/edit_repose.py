@@ -82,6 +82,7 @@ class EditReposeStage:
             "expression_code": torch.from_numpy(code_space.expression_code(weights["expression"])),
             "content_code": torch.from_numpy(code_space.content_code(weights["mouth"])),
             "edited": to_tensor(self.triples.triple("edited", index)),
+            "crop_landmarks": in_crop,
             "mouth_mask": box_mask(mouth_boxes(in_crop, below_px=22.0), *self.crop_hw),
             "eye_mask": box_mask(eye_boxes(in_crop), *self.crop_hw),
         }
@@ -116,7 +117,7 @@ def reposer_modules(generator: EditReposeGenerator) -> tuple[nn.Module, ...]:
     return (generator.reposer, encoder.map_4, encoder.map_8, encoder.map_16, encoder.depth)
 
 
-def _crop_weight(batch: Batch, config: TrainConfig) -> Tensor:
+def crop_weight(batch: Batch, config: TrainConfig) -> Tensor:
     weight: Tensor = 1 + config.mouth_weight * batch["mouth_mask"] + config.eye_weight * batch["eye_mask"]
     return weight
 
@@ -140,18 +141,23 @@ class EditorStage(EditReposeStage):
         return batch
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        _, loss, figures = self.edit(model, batch)
+        return loss, figures
+
+    def edit(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """The edited crop, its loss and the loss's parts."""
         generator = edit_repose_generator(model)
         encoder = generator.reference_encoder
         crops = self.crops(generator, batch)
         edit = generator.editor(*self.noisy_codes(batch), crops, encoder.encode_crops(crops))
         output = generator.editor.compose(crops, edit)
-        weight = _crop_weight(batch, self.config)
+        weight = crop_weight(batch, self.config)
         pixel = weighted_l1(output, batch["edited"], weight)
         flow_weight = F.avg_pool2d(weight, 2) * batch["visible"][:, None].float()
         gap = (F.avg_pool2d(edit.flow, 2) - batch["flow"]).abs().clamp(max=24)
         flow = (gap * flow_weight).sum() / flow_weight.sum().clamp_min(1)
         total = 2 * pixel + laplacian_l1(output, batch["edited"], weight) + 0.15 * flow
-        return total, {"pixel": float(pixel.detach()), "flow_px": float(flow.detach())}
+        return output, total, {"pixel": float(pixel.detach()), "flow_px": float(flow.detach())}
 
     @staticmethod
     def crops(generator: EditReposeGenerator, batch: Batch) -> Tensor:
@@ -231,16 +237,21 @@ class ReposerStage(EditReposeStage):
         result = generator.reposer(edited, maps, surface, identity_code, pose_code, *codes, reference_pose)
         return result, pose_code, reference_pose
 
+    def importance(self, batch: Batch) -> Tensor:
+        """(B, 1, 256, 256) weights of the target's pixels."""
+        weight: Tensor = (
+            1
+            + self.config.mouth_weight * batch["target_mouth"]
+            + self.config.eye_weight * batch["target_eyes"]
+        )
+        return weight
+
     def image_and_geometry_loss(
         self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         reposer = edit_repose_generator(model).reposer
         target, truth = batch["target"], batch["depth_blend"]
-        weight = (
-            1
-            + self.config.mouth_weight * batch["target_mouth"]
-            + self.config.eye_weight * batch["target_eyes"]
-        )
+        weight = self.importance(batch)
         pixel = weighted_l1(result.image, target, weight)
         image = (
             2 * pixel + laplacian_l1(result.image, target, weight) + F.l1_loss(result.mask, batch["alpha"])
@@ -261,7 +272,7 @@ class ReposerStage(EditReposeStage):
         exact_normal, smooth = exact_normals(reposer.geometry_128, truth)
         normal = ((1 - (result.normal_64 * exact_normal).sum(1, keepdim=True)) * smooth).sum() / smooth.sum()
         total = image + depth + 0.05 * flow + LIGHT_WEIGHT * light + PAINT_WEIGHT * paint + 0.5 * normal
-        return total, {
+        figures = {
             "pixel": float(pixel.detach()),
             "depth": float(depth.detach()),
             "flow_px": float(flow.detach()),
@@ -269,6 +280,11 @@ class ReposerStage(EditReposeStage):
             "normal": float(normal.detach()),
             "paint": float(paint.detach()),
         }
+        if self.config.structure_weight:
+            structure = structural_dissimilarity(result.image, target)
+            total = total + self.config.structure_weight * structure
+            figures |= {"structure": float(structure.detach())}
+        return total, figures
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         edited = self.exact_edit(edit_repose_generator(model), batch)
@@ -325,7 +341,7 @@ class JointStage(ReposerStage):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         codes = self.noisy_codes(batch)
         edited, crop = self.edited(edit_repose_generator(model), batch, codes)
-        weight = 1 + 0.5 * (_crop_weight(batch, self.config) - 1)
+        weight = 1 + 0.5 * (crop_weight(batch, self.config) - 1)
         edit_loss = weighted_l1(crop, batch["edited"], weight) + 0.5 * laplacian_l1(
             crop, batch["edited"], weight
         )
@@ -338,10 +354,6 @@ class JointStage(ReposerStage):
             feature_loss = self.features(result.image, batch["target"], batch["target_landmarks"])
             loss = loss + self.config.feature_weight * feature_loss
             figures |= {"features": float(feature_loss.detach())}
-        if self.config.structure_weight:
-            structure = structural_dissimilarity(result.image, batch["target"])
-            loss = loss + self.config.structure_weight * structure
-            figures |= {"structure": float(structure.detach())}
         return loss + edit_loss, figures
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

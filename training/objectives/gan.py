@@ -1,10 +1,15 @@
-"""A weak GAN on mouth and eyes, last: where L1 paints the mean of many teeth and lashes, it wants one."""
+"""Sharpness, last: where L1 paints the mean of many teeth and lashes, detail of the right strength is wanted.
+
+A patch discriminator each for mouth and eyes wants one of them; `contrast_error` wants detail as strong as
+the target's everywhere.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -14,9 +19,9 @@ from gcavt.edit_repose import Repose, sample
 from gcavt.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from gcavt.preprocessing import OUTER_EYE_CORNERS, eye_distance, eye_line_deg
 from training.datasets.triples import Triples
-from training.objectives.edit_repose import JointStage
+from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage, crop_weight
 from training.objectives.feature_loss import window_positions
-from training.objectives.image_losses import MOUTH
+from training.objectives.image_losses import MOUTH, contrast_error
 from training.objectives.objective import Batch
 from training.recipes import TrainConfig
 
@@ -26,36 +31,46 @@ MOUTH_WINDOW, EYES_WINDOW = 1.2, 1.7
 DISCRIMINATOR = DiscriminatorConfig(scales=1, layers=3, base_channels=24, max_channels=96)
 
 
-class GanStage(JointStage):
-    """The joint stage with a patch discriminator each for mouth and eyes; hinge loss, feature matching.
+class _Sharpening:
+    """Adds both to a stage's loss.
 
     Generator and discriminators step together on one backward pass: the generator's terms are computed while
     the discriminators' weights count as constants, theirs on pictures without a gradient.
+
+    `gan_weight` is a share: of the pull that the other losses have on the picture within the two windows,
+    measured anew at every step, so that it needs no tuning to their weights (Esser et al., "Taming
+    transformers", CVPR 2021, who measure it at the last layer).
     """
 
-    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
-        super().__init__(triples, config, model_config)
+    config: TrainConfig
+
+    def make_discriminators(self) -> None:
+        regions = ("mouth", "eyes")
         self.discriminators = nn.ModuleDict(
-            {region: MultiScaleDiscriminator(DISCRIMINATOR) for region in ("mouth", "eyes")}
+            {name: MultiScaleDiscriminator(DISCRIMINATOR) for name in regions}
         )
 
-    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        return (*super().trained_modules(model), self.discriminators)
-
-    def image_and_geometry_loss(
-        self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
+    def sharpened(
+        self,
+        loss: Tensor,
+        output: Tensor,
+        target: Tensor,
+        landmarks_BK2: NDArray[np.float32],
+        importance: Tensor,
     ) -> tuple[Tensor, dict[str, float]]:
-        loss, figures = super().image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
-        adversarial, matching, judging = self.gan_losses(
-            result.image, batch["target"], batch["target_landmarks"]
-        )
+        """A stage's loss of a picture with what wants it sharp, and the parts of that."""
+        contrast = contrast_error(output, target, importance)
+        loss = loss + self.config.contrast_weight * contrast
+        adversarial, matching, judging = self.gan_losses(output, target, landmarks_BK2)
         generator_loss = adversarial + self.config.feature_matching_weight * matching
-        figures |= {
+        weight = self.config.gan_weight * relative_pull(loss, generator_loss, output)
+        return loss + weight * generator_loss + judging, {
+            "contrast": float(contrast.detach()),
             "adversarial": float(adversarial.detach()),
             "matching": float(matching.detach()),
             "discriminator": float(judging.detach()),
+            "gan_weight": weight,
         }
-        return loss + self.config.gan_weight * generator_loss + judging, figures
 
     def gan_losses(
         self, output: Tensor, target: Tensor, landmarks_BK2: NDArray[np.float32]
@@ -73,6 +88,59 @@ class GanStage(JointStage):
             discriminator.requires_grad_(True)
             judging = judging + discriminator_loss(discriminator(real), discriminator(fake.detach()))
         return adversarial, matching, judging
+
+
+class _SharpReposer(_Sharpening, ReposerStage):
+    """Common to the stages whose picture is the re-poser's."""
+
+    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
+        super().__init__(triples, config, model_config)
+        self.make_discriminators()
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        return (*super().trained_modules(model), self.discriminators)
+
+    def image_and_geometry_loss(
+        self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        loss, figures = super().image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+        loss, more = self.sharpened(
+            loss, result.image, batch["target"], batch["target_landmarks"], self.importance(batch)
+        )
+        return loss, figures | more
+
+
+class GanStage(_SharpReposer, JointStage):
+    """The joint stage, sharpened."""
+
+
+class ReposerGanStage(_SharpReposer):
+    """The re-poser alone, sharpened."""
+
+
+class EditorGanStage(_Sharpening, EditorStage):
+    """The editor alone, sharpened: a fifth of the joint stage's time, and mouth and eyes are its work."""
+
+    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
+        super().__init__(triples, config, model_config)
+        self.make_discriminators()
+
+    def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
+        return (*super().trained_modules(model), self.discriminators)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        output, loss, figures = self.edit(model, batch)
+        loss, more = self.sharpened(
+            loss, output, batch["edited"], batch["crop_landmarks"], crop_weight(batch, self.config)
+        )
+        return loss, figures | more
+
+
+def relative_pull(loss: Tensor, other: Tensor, image: Tensor) -> float:
+    """How much stronger `loss` pulls at the picture than `other`, at the pixels that `other` looks at."""
+    pull, others = (torch.autograd.grad(term, image, retain_graph=True)[0] for term in (loss, other))
+    seen = others.abs().sum(1, keepdim=True) > 0
+    return float((pull * seen).norm() / others.norm().clamp_min(1e-12))
 
 
 def face_windows(landmarks_BK2: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 BROWS_AND_EYES = np.array([*range(17, 27), *range(36, 48)])
 MOUTH = np.arange(48, 68)
+CONTRAST_FLOOR = 1 / 255
+"""Detail weaker than this does not count: it would be noise."""
 
 
 def to_tensor(images_BHWC: NDArray[np.generic]) -> Tensor:
@@ -68,6 +70,25 @@ def structural_dissimilarity(output: Tensor, target: Tensor) -> Tensor:
     similarity = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
     similarity = similarity / ((mean_x**2 + mean_y**2 + 0.01**2) * (variances + 0.03**2))
     return 1 - similarity.mean()
+
+
+def contrast_error(output: Tensor, target: Tensor, weight: Tensor, levels: int = 2) -> Tensor:
+    """By how much the strength of fine detail differs: blur counts, a slight shift hardly does.
+
+    For the finest levels of a Laplacian pyramid: L1 between the root mean squares of 8 x 8 windows, 4 apart.
+    weight: (B, 1, H, W).
+    """
+    loss = output.new_zeros(())
+    for _ in range(levels):
+        strengths, broads = [], []
+        for image in (output, target):
+            small = F.avg_pool2d(image, 2)
+            detail = image - F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
+            strengths.append((F.avg_pool2d(detail**2, 8, 4) + CONTRAST_FLOOR**2).sqrt())
+            broads.append(small)
+        loss = loss + weighted_l1(*strengths, F.avg_pool2d(weight, 8, 4))
+        (output, target), weight = broads, F.avg_pool2d(weight, 2)
+    return loss
 
 
 def psnr(output: Tensor, target: Tensor) -> float:

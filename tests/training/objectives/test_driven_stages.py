@@ -17,11 +17,11 @@ from gcavt.checkpoint import save_checkpoint
 from gcavt.model import Gcavt
 from tests.bundles import Member, _model, tiny_config
 from training.datasets.triples import Triples
-from training.objectives.build import build_objective
+from training.objectives.build import STAGES, build_objective
 from training.objectives.counterfactual import CODE_KEYS, CounterfactualStage
 from training.objectives.distil import DistilStage
 from training.objectives.driving import DriverPeople, stored_frames, with_mouth_of
-from training.objectives.gan import WINDOW_PX, GanStage, face_windows
+from training.objectives.gan import WINDOW_PX, GanStage, face_windows, relative_pull
 from training.objectives.objective import Objective
 from training.objectives.self_driven import SelfDrivenStage
 from training.recipes import RECIPES, TrainConfig
@@ -175,6 +175,13 @@ def test_generator_and_discriminators_do_not_teach_each_other_their_own_losses(t
     assert all(p.grad is not None for p in stage.discriminators.parameters())
 
 
+def test_a_pull_is_compared_where_the_other_looks() -> None:
+    image = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    everywhere, within = 6 * image.sum(), 2 * image[:, :, :4].sum()
+    assert relative_pull(everywhere, within, image) == pytest.approx(3)
+    assert relative_pull(everywhere, 0.1 * within, image) == pytest.approx(30)
+
+
 def test_gan_windows_hold_the_lips_and_the_eyes_upright(triples: Triples) -> None:
     landmarks = np.asarray(triples.triple("landmarks", np.arange(9)), np.float32)
     windows = face_windows(landmarks)
@@ -184,6 +191,17 @@ def test_gan_windows_hold_the_lips_and_the_eyes_upright(triples: Triples) -> Non
             assert (inside > 4).all() and (inside < WINDOW_PX - 4).all()
     corners = landmarks[:, [36, 45]] @ windows["eyes"][:, :, :2].transpose(0, 2, 1)
     np.testing.assert_allclose(np.diff(corners[:, :, 1], axis=1), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["editor_gan", "reposer_gan"])
+def test_each_half_can_be_sharpened_alone(triples: Triples, name: str) -> None:
+    model, config = untrained(), recipe(name)
+    stage = STAGES[name](triples, config, model.config)
+    before = copy.deepcopy(model.state_dict())
+    losses_on_one_batch(stage, model)
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert any(key.startswith("generator.editor") for key in moved) == (name == "editor_gan")
+    assert any(key.startswith("generator.reposer") for key in moved) == (name == "reposer_gan")
 
 
 def test_a_gan_run_keeps_its_discriminators_and_ships_none(
