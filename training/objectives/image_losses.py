@@ -80,15 +80,18 @@ def contrast_error(output: Tensor, target: Tensor, weight: Tensor, levels: int =
     """
     loss = output.new_zeros(())
     for _ in range(levels):
-        strengths, broads = [], []
-        for image in (output, target):
-            small = F.avg_pool2d(image, 2)
-            detail = image - F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
-            strengths.append((F.avg_pool2d(detail**2, 8, 4) + CONTRAST_FLOOR**2).sqrt())
-            broads.append(small)
-        loss = loss + weighted_l1(*strengths, F.avg_pool2d(weight, 8, 4))
-        (output, target), weight = broads, F.avg_pool2d(weight, 2)
+        strength, output = _strength_and_rest(output)
+        wanted, target = _strength_and_rest(target)
+        loss = loss + weighted_l1(strength, wanted, F.avg_pool2d(weight, 8, 4))
+        weight = F.avg_pool2d(weight, 2)
     return loss
+
+
+def _strength_and_rest(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the detail that halving the picture would lose, and the halved picture."""
+    small = F.avg_pool2d(image, 2)
+    detail = image - F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
+    return (F.avg_pool2d(detail**2, 8, 4) + CONTRAST_FLOOR**2).sqrt(), small
 
 
 def psnr(output: Tensor, target: Tensor) -> float:
