@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,13 +23,19 @@ def assemble(checkpoints: list[Path], out: Path) -> None:
     sources = [read_checkpoint(path) for path in checkpoints]
     config = sources[-1].config
     model = model_from(config, checkpoints)
-    missing = _untrained(config, [source.provenance.get("trained", []) for source in sources])
+    runs = [run for source in sources for run in _runs(source.provenance)]
+    missing = _untrained(config, [run.get("trained", []) for run in runs])
     provenance = {
         "code_space": "exact",
-        "runs": [source.provenance for source in sources],
+        "runs": runs,
         "untrained": missing,
     }
     save_checkpoint(out, model, config, provenance, dtype=torch.float16)
+
+
+def _runs(provenance: Mapping[str, Any]) -> list[Any]:
+    """Of a run: itself; of what was assembled before: its runs."""
+    return list(provenance.get("runs", [provenance]))
 
 
 def _untrained(config: GcavtConfig, trained: list[list[str]]) -> list[str]:
