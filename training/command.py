@@ -31,10 +31,10 @@ recipes, in the order the shipped model was made:
                               python -m training.landmarks and python -m training.prepare.refine
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
-  editor_gan, reposer_gan, gan
-                              weak discriminators on mouth and eyes, detail of the right strength; last,
-                              from --init the run before: each half alone, then both together
+  editor_gan, reposer_gan     weak discriminators on mouth and eyes, detail of the right strength; last, from
+                              --init JOINT, one per core
 other recipes:
+  gan                         the same with both halves together
   sync                        the paper's first stage: content and audio encoder agree, by contrast
   self_driven                 the paper's reconstruction, for comparison; any generator (--model paper)
   self_driven_face            the same with the re-poser held as --init brings it (training.comparison)

@@ -167,12 +167,16 @@ def self_driven_face() -> TrainConfig:
 
 
 def gan() -> TrainConfig:
-    """Last: the joint stage under two weak patch discriminators, and with detail of the right strength."""
+    """The joint stage under two weak patch discriminators, and with detail of the right strength.
+
+    It made `lite` worse where its halves apart made it better (see LOG.md); at a tenth of the rate it was not
+    tried.
+    """
     return _sharpened(replace(joint(), name="gan", objective="gan", steps=1500))
 
 
 def editor_gan() -> TrainConfig:
-    """The editor's share of that, at a fifth of the time for a step; mouth and eyes are its work."""
+    """Last: the editor's share of that, at a fifth of the time for a step; mouth and eyes are its work."""
     return _sharpened(replace(editor(), name="editor_gan", objective="editor_gan", steps=3000))
 
 
