@@ -29,6 +29,9 @@ class Command:
     """The extra of pyproject.toml that brings what the command needs beyond the base install."""
 
 
+EXTRA_OF = {"nncf": "int8"}
+"""Packages that only some of a command's options need, and which extra brings them."""
+
 COMMANDS = (
     Command("serve", "engine.server", "serve the page and the live avatar on http://127.0.0.1:8080"),
     Command("drive", "clients.drive", "drive an avatar from files into a video file"),
@@ -109,8 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = (error.name or "").partition(".")[0]
         if command is None or command.extra is None or missing in OUR_PACKAGES:
             raise
+        extra = EXTRA_OF.get(missing, command.extra)
         print(
-            f"gcavt: {command.words} needs {missing}. Run: pip install 'gcavt-live[{command.extra}]'",
+            f"gcavt: {command.words} needs {missing}. Run: pip install 'gcavt-live[{extra}]'",
             file=sys.stderr,
         )
         return EXIT_USER_ERROR

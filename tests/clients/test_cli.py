@@ -81,6 +81,17 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(
     assert capsys.readouterr().err == "gcavt: probe needs torch. Run: pip install 'gcavt-live[train]'\n"
 
 
+def test_what_only_an_option_needs_is_not_sought_in_the_commands_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: object) -> int:
+        raise ModuleNotFoundError("No module named 'nncf'", name="nncf")
+
+    _install_command(monkeypatch, run)
+    assert cli.main(["probe"]) == cli.EXIT_USER_ERROR
+    assert capsys.readouterr().err == "gcavt: probe needs nncf. Run: pip install 'gcavt-live[int8]'\n"
+
+
 def test_missing_module_of_ours_is_not_blamed_on_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(args: object) -> int:
         raise ModuleNotFoundError("No module named 'engine.mailbox'", name="engine.mailbox")
