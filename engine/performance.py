@@ -108,7 +108,7 @@ class Performance:
         self._task: asyncio.Task[None] | None = None
         self._failing_since_ns: int | None = None
         self._begun_ns = clock.now_ns()
-        """Of the newest picture for which the drivers have been asked: its tick."""
+        """Tick of the newest picture begun."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -362,10 +362,10 @@ class Performance:
         try:
             first_ns = cue.tick_ns
             while not (await asyncio.wait({reading}, timeout=READING_PATIENCE_S))[0]:
-                cue = replace(cue, tick_ns=await ticker.next_tick())
+                cue = self._postponed(cue, await ticker.next_tick())
                 self._readings.put(self._reader.silence(cue))
             if cue.tick_ns != first_ns:
-                cue = replace(cue, tick_ns=await ticker.next_tick())
+                cue = self._postponed(cue, await ticker.next_tick())
             return replace(reading.result(), tick_ns=cue.tick_ns)
         except GpuError:
             raise
@@ -465,6 +465,10 @@ class Performance:
                 self._forecasts.setdefault(name, ArrivalForecast()).note(arrival.arrival_ns)
         self._begun_ns = tick_ns
         return Cue(tick_ns, self.bay, pictures, self._voice.take_all(), dict(self._connections))
+
+    def _postponed(self, cue: Cue, tick_ns: int) -> Cue:
+        self._begun_ns = tick_ns
+        return replace(cue, tick_ns=tick_ns)
 
     def _deliver(self, frame: AvatarFrame) -> None:
         self._latency.add(self._clock.now_ns() - frame.capture_time_ns)

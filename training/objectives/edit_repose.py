@@ -118,6 +118,7 @@ def reposer_modules(generator: EditReposeGenerator) -> tuple[nn.Module, ...]:
 
 
 def crop_weight(batch: Batch, config: TrainConfig) -> Tensor:
+    """(B, 1, crop height, crop width) weights of the editor's pixels."""
     weight: Tensor = 1 + config.mouth_weight * batch["mouth_mask"] + config.eye_weight * batch["eye_mask"]
     return weight
 

@@ -19,7 +19,13 @@ from gcavt.edit_repose import Repose, sample
 from gcavt.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from gcavt.preprocessing import OUTER_EYE_CORNERS, eye_distance, eye_line_deg
 from training.datasets.triples import Triples
-from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage, crop_weight
+from training.objectives.edit_repose import (
+    EditorStage,
+    EditReposeStage,
+    JointStage,
+    ReposerStage,
+    crop_weight,
+)
 from training.objectives.feature_loss import window_positions
 from training.objectives.image_losses import MOUTH, contrast_error
 from training.objectives.objective import Batch
@@ -31,7 +37,7 @@ MOUTH_WINDOW, EYES_WINDOW = 1.2, 1.7
 DISCRIMINATOR = DiscriminatorConfig(scales=1, layers=3, base_channels=24, max_channels=96)
 
 
-class _Sharpening:
+class _Sharpening(EditReposeStage):
     """Adds both to a stage's loss.
 
     Generator and discriminators step together on one backward pass: the generator's terms are computed while
@@ -42,9 +48,8 @@ class _Sharpening:
     transformers", CVPR 2021, who measure it at the last layer).
     """
 
-    config: TrainConfig
-
-    def make_discriminators(self) -> None:
+    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
+        super().__init__(triples, config, model_config)
         regions = ("mouth", "eyes")
         self.discriminators = nn.ModuleDict(
             {name: MultiScaleDiscriminator(DISCRIMINATOR) for name in regions}
@@ -90,12 +95,8 @@ class _Sharpening:
         return adversarial, matching, judging
 
 
-class _SharpReposer(_Sharpening, ReposerStage):
-    """Common to the stages whose picture is the re-poser's."""
-
-    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
-        super().__init__(triples, config, model_config)
-        self.make_discriminators()
+class ReposerGanStage(_Sharpening, ReposerStage):
+    """The re-poser alone, sharpened."""
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         return (*super().trained_modules(model), self.discriminators)
@@ -110,20 +111,12 @@ class _SharpReposer(_Sharpening, ReposerStage):
         return loss, figures | more
 
 
-class GanStage(_SharpReposer, JointStage):
+class GanStage(ReposerGanStage, JointStage):
     """The joint stage, sharpened."""
-
-
-class ReposerGanStage(_SharpReposer):
-    """The re-poser alone, sharpened."""
 
 
 class EditorGanStage(_Sharpening, EditorStage):
     """The editor alone, sharpened: a fifth of the joint stage's time, and mouth and eyes are its work."""
-
-    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
-        super().__init__(triples, config, model_config)
-        self.make_discriminators()
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         return (*super().trained_modules(model), self.discriminators)

@@ -52,9 +52,8 @@ def laplacian_l1(output: Tensor, target: Tensor, weight: Tensor, levels: int = 4
     loss = output.new_zeros(())
     difference = output - target
     for gain in (1.5, 1.5, 1.0, 0.7)[:levels]:
-        small = F.avg_pool2d(difference, 2)
-        broad = F.interpolate(small, size=difference.shape[2:], mode="bilinear", align_corners=False)
-        loss = loss + gain * ((difference - broad).abs() * weight).mean()
+        detail, small = _detail_and_rest(difference)
+        loss = loss + gain * (detail.abs() * weight).mean()
         difference, weight = small, F.avg_pool2d(weight, 2)
         if difference.shape[2] % 2 or difference.shape[3] % 2:
             break
@@ -80,18 +79,21 @@ def contrast_error(output: Tensor, target: Tensor, weight: Tensor, levels: int =
     """
     loss = output.new_zeros(())
     for _ in range(levels):
-        strength, output = _strength_and_rest(output)
-        wanted, target = _strength_and_rest(target)
-        loss = loss + weighted_l1(strength, wanted, F.avg_pool2d(weight, 8, 4))
+        detail, output = _detail_and_rest(output)
+        wanted, target = _detail_and_rest(target)
+        loss = loss + weighted_l1(_strength(detail), _strength(wanted), F.avg_pool2d(weight, 8, 4))
         weight = F.avg_pool2d(weight, 2)
     return loss
 
 
-def _strength_and_rest(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the detail that halving the picture would lose, and the halved picture."""
+def _strength(detail: Tensor) -> Tensor:
+    return (F.avg_pool2d(detail**2, 8, 4) + CONTRAST_FLOOR**2).sqrt()
+
+
+def _detail_and_rest(image: Tensor) -> tuple[Tensor, Tensor]:
+    """One level of a Laplacian pyramid: what halving the picture loses, and the halved picture."""
     small = F.avg_pool2d(image, 2)
-    detail = image - F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
-    return (F.avg_pool2d(detail**2, 8, 4) + CONTRAST_FLOOR**2).sqrt(), small
+    return image - F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False), small
 
 
 def psnr(output: Tensor, target: Tensor) -> float:
