@@ -96,7 +96,7 @@ class MarkedPictures(MediaStreamTrack):
         picture = np.full((self._size * 3 // 2, self._size), 128, np.uint8)
         picture[: self._size] = self._texture[y : y + self._size, x : x + self._size]
         write_code(picture[: self._size], code_now())
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+        frame = av.VideoFrame.from_numpy_buffer(picture, format="yuv420p")
         frame.pts, frame.time_base = tick_ns * 90_000 // NS_PER_S, Fraction(1, 90_000)
         return frame
 

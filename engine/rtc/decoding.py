@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def open_decoder(codec: RTCRtpCodecParameters) -> Decoder:
 Deliver = Callable[[av.VideoFrame | av.AudioFrame], None]
 
 
-class DecoderFeed(queue.Queue[Any]):
+class DecoderFeed:
     """Stands where aiortc's decoder thread asks for its next task.
 
     The thread gets only the end from it: everything else is decoded in `get` itself, still in that thread,
@@ -65,7 +66,9 @@ class DecoderFeed(queue.Queue[Any]):
         self, loop: asyncio.AbstractEventLoop, on_frame: Deliver, on_error: Callable[[], None]
     ) -> None:
         """on_frame and on_error are called on the loop."""
-        super().__init__()
+        self._tasks: queue.SimpleQueue[Undecoded | None] = (
+            queue.SimpleQueue()
+        )  # wakes sooner than queue.Queue
         self._loop = loop
         self._on_frame = on_frame
         self._on_error = on_error
@@ -75,20 +78,25 @@ class DecoderFeed(queue.Queue[Any]):
         self._last: av.AudioFrame | None = None
         self.is_closed = False
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, task: Undecoded | None) -> None:
         """None ends decoding; what still waits then is not decoded any more."""
-        if item is None:
+        if task is None:
             self.is_closed = True
             self.drop_waiting()
-        super().put(item, block, timeout)
+        self._tasks.put(task)
+
+    def qsize(self) -> int:
+        """How many frames wait to be decoded."""
+        return self._tasks.qsize()
 
     def drop_waiting(self) -> None:
         """Give up what has not been decoded yet."""
-        with self.mutex:
-            self.queue.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._tasks.get_nowait()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> None:
-        while (task := super().get(block, timeout)) is not None:
+    def get(self) -> None:
+        while (task := self._tasks.get()) is not None:
             for frame in self._decoded(task):
                 self._loop.call_soon_threadsafe(self._on_frame, frame)
         self._decoder = None

@@ -116,8 +116,8 @@ class AvatarVideoTrack(MediaStreamTrack):
         frame = await self.frames.get()
         self.line.note(frame.tick_ns, frame.capture_time_ns)
         self._stages.add("capture_to_send", self._clock.now_ns() - frame.capture_time_ns)
-        # Each viewer's encoder writes into its own frame object.
-        picture = av.VideoFrame.from_ndarray(frame.yuv420p, format="yuv420p")
+        # Each viewer's encoder writes into its own frame object, and only reads the samples, which all share.
+        picture = av.VideoFrame.from_numpy_buffer(frame.yuv420p, format="yuv420p")
         if self._origin_ns is None:  # not when the viewer came: the first picture was begun before that
             self._origin_ns = frame.tick_ns
         picture.pts = (frame.tick_ns - self._origin_ns) * 90_000 // NS_PER_S

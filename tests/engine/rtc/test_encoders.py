@@ -8,12 +8,14 @@ import pytest
 from aiortc import rtcrtpsender
 from aiortc.codecs import depayload
 from aiortc.codecs.opus import OpusEncoder
+from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import VIDEO_TIME_BASE
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from engine.config import RtcConfig, VideoEncodingConfig
 from engine.errors import EncoderMissingError
 from engine.rtc import settings
+from engine.rtc.decoding import open_decoder
 from engine.rtc.encoders import BoundedRate, LiveH264Encoder, LiveVp8Encoder, check_nvenc, encoder_factory
 from engine.rtc.keyframes import is_key_frame
 
@@ -72,6 +74,28 @@ def test_an_estimate_of_the_viewer_is_obeyed_within_the_bounds(name: str) -> Non
     high_kbps = kbps(encoder, 80, 60)
     assert low_kbps < 330
     assert high_kbps > 850
+
+
+@both
+def test_no_bits_are_spent_on_what_nobody_sees(name: str) -> None:
+    encoder = encoder_of(name, VideoEncodingConfig(start_bitrate_bps=2_500_000))
+    decoder = open_decoder(CODECS[name])
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40)).astype(np.uint8)
+    texture = cv2.resize(noise, (640, 640), interpolation=cv2.INTER_CUBIC) // 2 + 64
+    sizes, decibels = [], []
+    for index in range(30):
+        planes = np.full((768, 512), 128, np.uint8)
+        planes[:512] = texture[index : index + 512, :512]
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts, frame.time_base = index * 3600, VIDEO_TIME_BASE
+        data = decoded(name, encoder.encode(frame, force_keyframe=index == 0)[0])
+        (seen,) = decoder.decode(JitterFrame(data, index * 3600))
+        assert isinstance(seen, av.VideoFrame)
+        error = seen.to_ndarray()[:512].astype(np.float32) - planes[:512]
+        sizes.append(len(data))
+        decibels.append(10 * np.log10(255**2 / np.mean(error**2)))
+    assert np.mean(sizes[10:]) * 8 * 25 < 0.4 * encoder.target_bitrate
+    assert 43 < np.mean(decibels[10:]) < 51
 
 
 def test_pictures_get_smaller_to_be_sent_more_than_once_but_not_too_small() -> None:
