@@ -53,7 +53,12 @@ async def test_what_an_encoder_raises_reaches_the_sender_and_the_thread_lives_on
 async def test_nobody_minds_that_a_sender_stopped_while_its_frame_was_encoded() -> None:
     one = sender()
     begun, go_on = threading.Event(), threading.Event()
-    waiting = asyncio.create_task(one.runs(lambda: (begun.set(), go_on.wait(5))))
+
+    def encode() -> None:
+        begun.set()
+        go_on.wait(5)
+
+    waiting = asyncio.create_task(one.runs(encode))
     await asyncio.to_thread(begun.wait, 5)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
