@@ -77,6 +77,7 @@ COMMANDS = (
         "compare every backend and precision with PyTorch",
         "train",
     ),
+    Command("bench render", "clients.bench.render", "measure how fast synthetic people are drawn", "train"),
     Command("synth", "training.synthetic.command", "render synthetic talking heads to train on", "train"),
     Command("train", "training.command", "train a model by a named recipe", "train"),
     Command("evaluate", "training.evaluate", "score a checkpoint on a held-out set", "train"),

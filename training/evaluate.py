@@ -39,7 +39,7 @@ from training.metrics.showcase import (
 )
 
 SHEET_ROWS = 8
-TEST_COUNTS = TripleCounts(identities=12, references=2, triples=4)
+TEST_COUNTS = TripleCounts(identities=12, references=2, triples=4, posed_share=0.0)
 """Of people rendered for a test: portraits each, triples per portrait. How many people is asked for."""
 
 

@@ -47,16 +47,21 @@ FRONTAL_SHARE = 0.3
 DISTANCE_SPREAD = 0.35
 CLOSED_EYES_SHARE = 0.7
 """How often the second reference lends its lids too; the engine joins it so out of several photos."""
+SMILING_SHARE = 0.6
+"""Of the posed portraits."""
 OPEN_MOUTHS = (("aa", 0.9), ("E", 1.1), ("SS", 1.1), ("happy", 0.9))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TripleCounts:
     identities: int = 252
+    first_seed: int = FIRST_SEED
     references: int = 2
     """References per identity."""
     triples: int = 20
     """Triples per reference."""
+    posed_share: float = 0.5
+    """How often the first reference smiles or speaks, as in photos; else its face is nearly at rest."""
 
 
 def placement(renderer: Renderer) -> NDArray[np.float32]:
@@ -92,14 +97,23 @@ class TripleWriter:
         position = placement(renderer)
         self.places.append(position.tolist())
         place = np.concatenate([np.zeros(3, np.float32), position])
+        posing = np.random.default_rng(60_000_000 + seed)
         for _ in range(self.counts.references):
-            self._write_reference(renderer, seed, place, rng)
+            self._write_reference(renderer, seed, place, rng, posing)
 
     def _write_reference(
-        self, renderer: Renderer, seed: int, place: NDArray[np.float32], rng: np.random.Generator
+        self,
+        renderer: Renderer,
+        seed: int,
+        place: NDArray[np.float32],
+        rng: np.random.Generator,
+        posing: np.random.Generator,
     ) -> None:
+        """posing: a generator of its own, so that everything else is the same without posed portraits."""
         pose = place + FRONTAL_SHARE * draw_pose(rng)
         weights = 0.3 * (random_expression(rng) + random_mouth(rng))
+        if posing.random() < self.counts.posed_share:
+            weights = posed_face(posing)
         render = renderer.render(weights, pose)
         landmarks = landmarks_68_from_478(truth.landmarks(render))
         second, second_landmarks = self._second_reference(renderer, pose, rng)
@@ -174,6 +188,22 @@ def expression_or_viseme(name: str, strength: float) -> NDArray[np.float32]:
     return weight_vector({key: value * strength for key, value in VISEMES[name].items()})
 
 
+def posed_face(rng: np.random.Generator) -> NDArray[np.float32]:
+    """The face (52,) of a photo that somebody chose: mostly a smile, with or without teeth, else anything."""
+    if rng.random() < SMILING_SHARE:
+        smile = dict(EXPRESSIONS["happy"])
+        lips, upper_lip = rng.uniform(0.4, 1.1), rng.uniform(0.2, 1.3)
+        smile |= both("mouthUpperUp", upper_lip * smile["mouthUpperUpLeft"])
+        smile["jawOpen"] = rng.uniform(0, 0.25)
+        face = 0.3 * random_expression(rng) + weight_vector(
+            {key: lips * value for key, value in smile.items()}
+        )
+    else:
+        strength = rng.uniform(0.3, 1.0)
+        face = strength * (random_expression(rng) + random_mouth(rng))
+    return np.asarray(np.clip(face, 0, 1), np.float32)
+
+
 def draw_pose(rng: np.random.Generator) -> NDArray[np.float32]:
     """A random target pose (6,), with more distance to the camera than a still tripod shows."""
     pose = random_pose(rng)
@@ -202,7 +232,7 @@ def write_part(folder: Path, seeds: list[int], counts: TripleCounts, *, show_pro
 
 def render_triples(folder: Path, counts: TripleCounts, parts: int) -> None:
     """Render a data set in `parts` processes. Interrupted parts start again, finished ones are kept."""
-    seeds = list(range(FIRST_SEED, FIRST_SEED + counts.identities))
+    seeds = list(range(counts.first_seed, counts.first_seed + counts.identities))
     context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(
@@ -225,11 +255,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Render counterfactual triples of people who do not exist.")
     parser.add_argument("--out", type=Path, required=True, help="folder; finished parts in it are kept")
     parser.add_argument("--identities", type=int, default=252, help="how many people (default %(default)s)")
+    parser.add_argument(
+        "--first-seed", type=int, default=FIRST_SEED, help="of the first person (default %(default)s)"
+    )
     parser.add_argument("--references", type=int, default=2, help="references each (default %(default)s)")
     parser.add_argument("--triples", type=int, default=20, help="triples per reference (default %(default)s)")
     parser.add_argument("--parts", type=int, default=os.cpu_count() or 1, help="processes (default: cores)")
     args = parser.parse_args()
-    counts = TripleCounts(identities=args.identities, references=args.references, triples=args.triples)
+    counts = TripleCounts(
+        identities=args.identities,
+        first_seed=args.first_seed,
+        references=args.references,
+        triples=args.triples,
+    )
     render_triples(args.out, counts, args.parts)
     return 0
 
