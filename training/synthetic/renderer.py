@@ -335,6 +335,7 @@ class Renderer:
             self.look,
             self.light,
             *self.folds(weights),
+            self._step == 2,
             image,
             segmentation,
             np.empty(8 + TEXTURE_CHANNELS, np.float32),

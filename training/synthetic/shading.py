@@ -453,6 +453,46 @@ def _cloth(
 
 
 @jit
+def _is_smooth(row: int, column: int, triangle_RR: NDArray[np.int32], material_T: NDArray[np.int32]) -> bool:
+    """Whether the four pixels from here on show skin alone, or cloth alone: two of them tell the others."""
+    side = len(triangle_RR)
+    if row + 1 >= side or column + 1 >= side:
+        return False
+    first = triangle_RR[row, column]
+    if first < 0:
+        return False
+    material = material_T[first]
+    if material != _SKIN and material != _CLOTH:
+        return False
+    beside, below = triangle_RR[row, column + 1], triangle_RR[row + 1, column]
+    across = triangle_RR[row + 1, column + 1]
+    if beside < 0 or below < 0 or across < 0:
+        return False
+    return material_T[beside] == material and material_T[below] == material and material_T[across] == material
+
+
+@jit
+def _fill_smooth(
+    triangle_RR: NDArray[np.int32],
+    material_T: NDArray[np.int32],
+    image_RR3: NDArray[np.float32],
+    segmentation_RR: NDArray[np.uint8],
+) -> None:
+    """Where four pixels are smooth, the two that were left out get the mean of the two on the diagonal."""
+    side = len(triangle_RR)
+    for row in range(0, side - 1, 2):
+        for column in range(0, side - 1, 2):
+            if not _is_smooth(row, column, triangle_RR, material_T):
+                continue
+            segmentation_RR[row, column + 1] = segmentation_RR[row, column]
+            segmentation_RR[row + 1, column] = segmentation_RR[row, column]
+            for k in range(3):
+                mean = _HALF * (image_RR3[row, column, k] + image_RR3[row + 1, column + 1, k])
+                image_RR3[row, column + 1, k] = mean
+                image_RR3[row + 1, column, k] = mean
+
+
+@jit
 def shade(
     triangles_T3: NDArray[np.int32],
     material_T: NDArray[np.int32],
@@ -468,11 +508,15 @@ def shade(
     light: Light,
     smile: Any,
     brows: Any,
+    is_halved: bool,
     image_RR3: NDArray[np.float32],
     segmentation_RR: NDArray[np.uint8],
     room_16: NDArray[np.float32],
 ) -> None:
     """Light every covered pixel of `image_RR3` in place and note its class; `room_16` is to work in.
+
+    is_halved: the picture will have half the raster's side, so where four pixels of skin or of cloth become
+    one, two of them are enough (`_is_smooth`).
 
     The attributes of a vertex are its normal (3), its coordinates (3), and its shares of the ambient light
     and of the key light; tangents run along the strands of hair. smile and brows, 0 to 1, deepen the folds.
@@ -488,6 +532,12 @@ def shade(
             t = triangle_RR[row, column]
             if t < 0:
                 continue
+            if (
+                is_halved
+                and (row + column) & 1
+                and _is_smooth(row & ~1, column & ~1, triangle_RR, material_T)
+            ):
+                continue  # filled in by `_fill_smooth`
             a, b, c = triangles_T3[t, 0], triangles_T3[t, 1], triangles_T3[t, 2]
             w1, w2 = weight_1_RR[row, column], weight_2_RR[row, column]
             w0 = _ONE - w1 - w2
@@ -558,6 +608,8 @@ def shade(
             image_RR3[row, column, 0] = red
             image_RR3[row, column, 1] = green
             image_RR3[row, column, 2] = blue
+    if is_halved:
+        _fill_smooth(triangle_RR, material_T, image_RR3, segmentation_RR)
 
 
 @jit

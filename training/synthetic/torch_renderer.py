@@ -221,9 +221,23 @@ class TorchRenderer:
                 colour_P3[chosen], segment_P[chosen] = self._shade_material(int(material), at)
         image = self._background.repeat(len(z_buffer.triangle_BRR), 1, 1, 1)
         image[covered] = colour_P3
+        if self.renderer.raster_px == 2 * self.renderer.size_px:
+            self._halve_smooth(z_buffer.triangle_BRR, image)
         segmentation = torch.zeros(image.shape[:3], dtype=torch.uint8, device=self.device)
         segmentation[covered] = segment_P
         return image, segmentation
+
+    def _halve_smooth(self, triangle_BRR: Tensor, light_BRR3: Tensor) -> None:
+        """Where four pixels show skin alone, or cloth alone, keep two of them, as the compiled renderer."""
+        material = torch.where(triangle_BRR < 0, -1, self._material_T[triangle_BRR])
+        corners = [material[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+        is_smooth = (corners[0] == int(Material.SKIN)) | (corners[0] == int(Material.CLOTH))
+        for corner in corners[1:]:
+            is_smooth &= corner == corners[0]
+        mean = 0.5 * (light_BRR3[:, ::2, ::2] + light_BRR3[:, 1::2, 1::2])
+        for i, j in ((0, 1), (1, 0)):
+            left_out = light_BRR3[:, i::2, j::2]
+            left_out.copy_(torch.where(is_smooth[..., None], mean, left_out))
 
     def _shade_material(self, material: int, at: _Pixels) -> tuple[Tensor, Tensor]:
         look, light = self.renderer.look, self.renderer.light
