@@ -86,7 +86,6 @@ class TripleWriter:
 
     def __init__(self, part: TriplesPart, counts: TripleCounts) -> None:
         self.part, self.counts = part, counts
-        self.generator = GcavtConfig.lite().generator
         self.next_reference = 0
         self.next_triple = 0
         self.places: list[list[float]] = []
@@ -117,7 +116,7 @@ class TripleWriter:
         render = renderer.render(weights, pose)
         landmarks = landmarks_68_from_478(truth.landmarks(render))
         second, second_landmarks = self._second_reference(renderer, pose, rng)
-        origin = (*self._origin(landmarks), *self._origin(second_landmarks))
+        origin = (*portrait_origin(landmarks), *portrait_origin(second_landmarks))
         row = self.next_reference
         self._put(
             self.part.references,
@@ -170,11 +169,6 @@ class TripleWriter:
         render = renderer.render(np.clip(face, 0, 1), pose + 0.12 * draw_pose(rng))
         return through_lens(render.image), landmarks_68_from_478(truth.landmarks(render))
 
-    def _origin(self, landmarks_68: NDArray[np.float32]) -> tuple[int, int]:
-        """Even numbers, so that half-size maps line up."""
-        x, y = portrait_crop_origin(landmarks_68, self.generator)  # type: ignore[arg-type]
-        return x - x % 2, y - y % 2
-
     @staticmethod
     def _put(arrays: dict[str, NDArray[Any]], row: int, **values: ArrayLike) -> None:
         for key, value in values.items():
@@ -186,6 +180,12 @@ def expression_or_viseme(name: str, strength: float) -> NDArray[np.float32]:
     if name in EXPRESSIONS:
         return expression_vector(name, strength)
     return weight_vector({key: value * strength for key, value in VISEMES[name].items()})
+
+
+def portrait_origin(landmarks_68: NDArray[np.float32]) -> tuple[int, int]:
+    """Where (x, y) the face crop of a portrait begins: even numbers, so that half-size maps line up."""
+    x, y = portrait_crop_origin(landmarks_68, GcavtConfig.lite().generator)  # type: ignore[arg-type]
+    return x - x % 2, y - y % 2
 
 
 def posed_face(rng: np.random.Generator) -> NDArray[np.float32]:

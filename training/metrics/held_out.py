@@ -16,6 +16,7 @@ from engine.puppeteer import IdentityState
 from gcavt import code_space
 from gcavt.preprocessing import landmarks_68_from_478
 from training.datasets.placement import normal_pose, rendered_pose
+from training.datasets.render import portrait_origin, posed_face
 from training.datasets.triples import Triples
 from training.metrics.actor import Actor, Image, Points
 from training.metrics.pictures import Mask
@@ -172,6 +173,24 @@ class HeldOut:
         landmarks = landmarks_68_from_478(truth.landmarks(render)) - np.float32(0.5)
         return Shown(
             image=through_lens(render.image), alpha=through_lens(render.alpha), landmarks_68=landmarks
+        )
+
+    def photo(self, index: int) -> tuple[Image, Points]:
+        """The primary portrait as a photo that somebody chose, with a smile or a word, and its landmarks."""
+        row = self.triples.reference_of[[index]]
+        pose = np.asarray(self.triples.reference("reference_pose", row)[0], np.float32)
+        face = posed_face(np.random.default_rng(int(row[0])))
+        render = self.renderer(self.identity_of(index)).render(face, pose)
+        return through_lens(render.image), landmarks_68_from_478(truth.landmarks(render))
+
+    def photo_state(self, actor: Actor, index: int) -> IdentityState:
+        """The identity of a triple from that one photo, whose pose is exactly known."""
+        row = self.triples.reference_of[[index]]
+        image, landmarks_68 = self.photo(index)
+        place = self.triples.place(self.triples.identity_of_reference[row])[0]
+        pose = normal_pose(np.asarray(self.triples.reference("reference_pose", row)[0], np.float32), place)
+        return actor.identity(
+            f"photo_{row[0]}", [image, image], pose, np.tile(portrait_origin(landmarks_68), 2)
         )
 
     def renderer(self, identity: int) -> Renderer:

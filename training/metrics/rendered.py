@@ -21,6 +21,7 @@ from training.metrics.reader import FaceReader, factor_readings, landmark_error_
 
 MODES = {
     "exact": "codes of the target's exact parameters",
+    "photo": "the same, but all that is known of the person is one photo on which they smile or speak",
     "self": "the target frame, over a random background, drives through tracker and encoders; the portrait's "
     "pose is read by the same encoder, as for a user's photo",
     "pose only": "as self, but only the pose is read by its encoder; the other two codes are exact",
@@ -59,6 +60,9 @@ def evaluate_modes(
         read_target = reader.read(target.image)
         exact = held_out.acting(index).codes
         read_state = held_out.state(actor, index, reader)
+        picture = actor.draw(held_out.photo_state(actor, index), exact)
+        figures["photo"].append(_figures(picture, target, reader.read(picture), read_target))
+        row.pictures.update({"photo target": target.image, "photo": picture})
         for mode, codes in _self_driven(actor, held_out, index, exact, rng, reader).items():
             picture = actor.draw(read_state if mode in POSE_READ else state, codes)
             figures[mode].append(_figures(picture, target, reader.read(picture), read_target))

@@ -453,7 +453,7 @@ def _cloth(
 
 
 @jit
-def _is_smooth(row: int, column: int, triangle_RR: NDArray[np.int32], material_T: NDArray[np.int32]) -> bool:
+def _is_smooth(row: int, column: int, triangle_RR: NDArray[np.int32], material_T: NDArray[np.int32]) -> Any:
     """Whether the four pixels from here on show skin alone, or cloth alone: two of them tell the others."""
     side = len(triangle_RR)
     if row + 1 >= side or column + 1 >= side:

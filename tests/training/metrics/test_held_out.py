@@ -52,3 +52,15 @@ def test_pictures_of_another_renderer_are_refused(rendered: Path, tmp_path: Path
     targets.flush()
     with pytest.raises(BadMediaError, match="another version of the renderer"):
         HeldOut(other)
+
+
+def test_a_photo_shows_the_portrait_with_another_face(held_out: HeldOut) -> None:
+    index = held_out.sample(1, seed=0)[0]
+    image, landmarks_68 = held_out.photo(index)
+    changed = np.abs(image.astype(int) - held_out.reference(index)).max(2) > 12
+    assert 0.001 < changed.mean() < 0.2
+    assert np.array_equal(held_out.photo(index)[0], image)
+    left, top = landmarks_68.min(0)
+    right, bottom = landmarks_68.max(0)
+    assert 60 < left < 128 < right < 196
+    assert 60 < top < 128 < bottom < 220

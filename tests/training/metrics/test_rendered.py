@@ -32,7 +32,7 @@ class Renders(Actor):
         return self.held_out.acting(nearest).codes
 
     def identity(self, name: str, *facts: Any) -> Any:
-        return int(self.held_out.triples.identity_of_reference[int(name.removeprefix("reference_"))])
+        return int(self.held_out.triples.identity_of_reference[int(name.rpartition("_")[2])])
 
     def draw(self, identity: Any, codes: DrivingCodes) -> Image:
         from gcavt.code_space import content_weights, expression_weights, pose_from_code
