@@ -16,15 +16,32 @@ import psutil
 MEASURED_PACKAGES = ("gcavt-live", "aiortc", "av", "numpy", "openvino", "onnxruntime", "mediapipe", "torch")
 
 
+_AT_START = psutil.cpu_times()
+
+
 def machine() -> dict[str, Any]:
-    """The hardware that a number comes from, and how busy it was."""
+    """The hardware that a number comes from, and how busy it was.
+
+    stolen_percent: processor time since the program started that a virtual machine wanted and its host gave
+    to others. What is late while much is stolen says little about what is measured.
+    """
     return {
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(logical=True),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(terse=True),
         "load_1m": round(os.getloadavg()[0], 2),
+        "stolen_percent": _stolen_percent(),
     }
+
+
+def _stolen_percent() -> float:
+    """NaN where the system does not tell."""
+    now = psutil.cpu_times()
+    total = float(sum(now)) - float(sum(_AT_START))
+    if not hasattr(now, "steal") or total <= 0:
+        return math.nan
+    return round(100 * (float(now.steal) - float(_AT_START.steal)) / total, 1)
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,10 @@
 import json
+from collections import namedtuple
 
 import numpy as np
 import pytest
 
+from clients.bench import report
 from clients.bench.headless import Seen
 from clients.bench.live import delivered
 from clients.bench.report import json_line, table
@@ -22,6 +24,20 @@ def test_the_json_line_names_the_machine_and_the_versions() -> None:
     assert (values["bench"], values["fps"]) == ("live", 25.0)
     assert values["machine"]["cores"] >= 1
     assert "numpy" in values["versions"]
+
+
+def test_time_that_the_host_took_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = namedtuple("times", "user idle steal")
+    monkeypatch.setattr(report, "_AT_START", times(10.0, 20.0, 1.0))
+    monkeypatch.setattr("psutil.cpu_times", lambda: times(40.0, 80.0, 11.0))
+    assert report.machine()["stolen_percent"] == 10.0
+
+
+def test_where_no_host_is_known_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = namedtuple("times", "user idle")
+    monkeypatch.setattr(report, "_AT_START", times(10.0, 20.0))
+    monkeypatch.setattr("psutil.cpu_times", lambda: times(40.0, 80.0))
+    assert json.loads(json_line("live", {}))["machine"]["stolen_percent"] is None
 
 
 def watched(latency_s: float, growth: float = 0.0, skip: tuple[int, ...] = ()) -> Seen:
