@@ -7,12 +7,18 @@ Measured on one core of an EPYC, 512 px, talking head at 1.2 Mbit/s, CPU time pe
 aiortc sets it 3.6 ms / 43.8 dB, as here 2.2 / 45.1; H.264 as aiortc sets it 12.1 / 46.8, as here 1.3 / 43.5
 (`superfast` would be 1.9 / 46.1). VP8 in profile 1 instead of 0 then gained 0.5 to 0.9 dB at that rate, and
 5 to 10 % of the encoder's and the decoder's time; faster settings yet (`cpu-used` -16) lose 1.5 dB.
+
+Later, on a Xeon: VP8 with `VP8_FINEST_STEP` and a higher `static-thresh` 1.6 ms instead of 2.1 and .5 Mbit/s
+instead of 1.1, x264 with `qmin` the same 1.3 ms and 1.0 Mbit/s instead of 1.3.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import statistics
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -38,6 +44,10 @@ RATE_RISE = 1.25
 """A new rate within these factors of the present one is not worth the key frame that a new encoder costs."""
 MIN_SHARE_BPS = 400_000
 """Pictures are not made smaller than this for the sake of sending them more than once."""
+
+LIMITING_SHARE = 0.9
+"""A congested viewer estimates 0.85 of what still comes through."""
+RECENT_FRAMES, FEW_FRAMES = 50, 10
 
 VP8_OPTIONS = {
     "deadline": "realtime",
@@ -77,6 +87,7 @@ class BoundedRate(Encoder):
         self._config = config
         self._allowed_bps = config.start_bitrate_bps
         self._times = 1
+        self._sizes: deque[int] = deque(maxlen=RECENT_FRAMES)
         self._context: VideoCodecContext | None = None
         self._last_ticks = -1
 
@@ -87,7 +98,18 @@ class BoundedRate(Encoder):
 
     @target_bitrate.setter
     def target_bitrate(self, rate_bps: int) -> None:
-        self._allowed_bps = max(self._config.min_bitrate_bps, min(rate_bps, self._config.max_bitrate_bps))
+        """A viewer's estimate begins with, and never gets far above, what it has been sent. So one that is
+        lower than what is allowed counts only if it is also lower than what is being sent.
+        """
+        allowed_bps = max(self._config.min_bitrate_bps, min(rate_bps, self._config.max_bitrate_bps))
+        if allowed_bps > self._allowed_bps or rate_bps < LIMITING_SHARE * self._sent_bps():
+            self._allowed_bps = allowed_bps
+
+    def _sent_bps(self) -> float:
+        """Of the pictures of late and their copies, key frames aside; without limit while there are few."""
+        if len(self._sizes) < FEW_FRAMES:
+            return math.inf
+        return 8 * self._config.fps * self._times * statistics.median(self._sizes)
 
     def share_rate(self, times: int) -> int:
         """Leave room for sending every picture `times` times; returns how many times there is room for."""
@@ -109,6 +131,7 @@ class BoundedRate(Encoder):
             logger.warning("a frame could not be encoded, the encoder starts afresh: %s", error)
             self._context = None
             return [], ticks
+        self._sizes.append(len(data))
         return self._payloads(data) if data else [], ticks
 
     @abstractmethod
