@@ -19,7 +19,7 @@ SEEDS = [1000, 1001, 1002]
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rendered")
-    counts = TripleCounts(identities=len(SEEDS), references=1, triples=3)
+    counts = TripleCounts(identities=len(SEEDS), references=1, triples=3, posed_share=0.0)
     write_part(folder / "part_00", SEEDS, counts, show_progress=False)
     return folder
 

@@ -28,7 +28,7 @@ from gcavt.preprocessing import landmarks_68_from_478
 from training.datasets.placement import normal_pose
 from training.datasets.render import draw_pose, placement
 from training.objectives.encoders import over_background, random_background
-from training.prepare.track import open_landmarker, read_mesh
+from training.prepare.track import open_landmarker, read_landmarks
 from training.synthetic import truth
 from training.synthetic.camera import through_lens
 from training.synthetic.identity import Identity, Scene
@@ -49,10 +49,8 @@ class FaceChunk:
 
     image: NDArray[np.uint8]
     """(T, 256, 256, 3), RGB, over a background."""
-    mesh: NDArray[np.float32]
-    """(T, 478, 3) as MediaPipe reads it; depth in pixels too."""
     tracked: NDArray[np.float32]
-    """(T, 68, 2): the mesh's."""
+    """(T, 68, 2) as MediaPipe reads them."""
     exact: NDArray[np.float32]
     """(T, 68, 2)"""
     pose: NDArray[np.float32]
@@ -119,11 +117,9 @@ def _frames(seed: int, frames: int, landmarker: FaceLandmarker) -> Iterator[dict
         render = renderer.render(np.clip(expression + mouth, 0, 1), pose)
         behind = random_background(rng)
         image = over_background(through_lens(render.image), through_lens(render.alpha), behind)
-        mesh = read_mesh(landmarker, image)
         yield {
             "image": image,
-            "mesh": mesh,
-            "tracked": landmarks_68_from_478(mesh[:, :2]),
+            "tracked": read_landmarks(landmarker, image),
             "exact": landmarks_68_from_478(truth.landmarks(render)) - np.float32(0.5),
             "pose": normal_pose(pose, position),
             "expression": expression,

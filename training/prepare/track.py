@@ -36,20 +36,14 @@ def open_landmarker() -> FaceLandmarker:
     return FaceLandmarker.create_from_options(options)
 
 
-def read_mesh(landmarker: FaceLandmarker, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(478, 3): x and y in pixels whose centres are whole numbers, depth in pixels about the head's middle;
-    NaN where no face is found."""
+def read_landmarks(landmarker: FaceLandmarker, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(68, 2) in pixels whose centres are whole numbers; NaN where no face is found."""
     height, width = image_HWC.shape[:2]
     found = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(image_HWC)))
     if not found.face_landmarks:
-        return np.full((478, 3), np.nan, np.float32)
-    points = [(p.x * width - 0.5, p.y * height - 0.5, p.z * width) for p in found.face_landmarks[0]]
-    return np.array(points, np.float32)
-
-
-def read_landmarks(landmarker: FaceLandmarker, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(68, 2) in pixels whose centres are whole numbers; NaN where no face is found."""
-    return landmarks_68_from_478(read_mesh(landmarker, image_HWC)[:, :2])
+        return np.full((68, 2), np.nan, np.float32)
+    points = [(p.x * width - 0.5, p.y * height - 0.5) for p in found.face_landmarks[0]]
+    return landmarks_68_from_478(np.array(points, np.float32))
 
 
 def track_part(folder: Path, landmarker: FaceLandmarker) -> None:

@@ -66,7 +66,7 @@ def losses_on_one_batch(stage: Objective, model: Gcavt, steps: int = 3) -> list[
         assert np.isfinite([float(loss.detach()), *figures.values()]).all()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 0.004)
+        torch.nn.utils.clip_grad_norm_(parameters, 0.001)
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
