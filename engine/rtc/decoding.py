@@ -66,9 +66,8 @@ class DecoderFeed:
         self, loop: asyncio.AbstractEventLoop, on_frame: Deliver, on_error: Callable[[], None]
     ) -> None:
         """on_frame and on_error are called on the loop."""
-        self._tasks: queue.SimpleQueue[Undecoded | None] = (
-            queue.SimpleQueue()
-        )  # wakes sooner than queue.Queue
+        # wakes its reader sooner than a queue.Queue, which is written in Python
+        self._tasks: queue.SimpleQueue[Undecoded | None] = queue.SimpleQueue()
         self._loop = loop
         self._on_frame = on_frame
         self._on_error = on_error

@@ -48,6 +48,7 @@ MIN_SHARE_BPS = 400_000
 LIMITING_SHARE = 0.9
 """A congested viewer estimates 0.85 of what still comes through."""
 RECENT_FRAMES, FEW_FRAMES = 50, 10
+"""What is being sent is told from so many; from fewer than the second it is not."""
 
 VP8_OPTIONS = {
     "deadline": "realtime",
@@ -106,7 +107,7 @@ class BoundedRate(Encoder):
             self._allowed_bps = allowed_bps
 
     def _sent_bps(self) -> float:
-        """Of the pictures of late and their copies, key frames aside; without limit while there are few."""
+        """Of the pictures of late and their copies, key frames aside; infinite while there are few of them."""
         if len(self._sizes) < FEW_FRAMES:
             return math.inf
         return 8 * self._config.fps * self._times * statistics.median(self._sizes)

@@ -65,7 +65,7 @@ def _work(loop: asyncio.AbstractEventLoop, tasks: queue.SimpleQueue[Task | None]
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    if future.cancelled():
+    if future.cancelled():  # the sender has stopped meanwhile
         return
     if error is None:
         future.set_result(result)

@@ -177,21 +177,22 @@ class HeldOut:
 
     def photo(self, index: int) -> tuple[Image, Points]:
         """The primary portrait as a photo that somebody chose, with a smile or a word, and its landmarks."""
-        row = self.triples.reference_of[[index]]
-        pose = np.asarray(self.triples.reference("reference_pose", row)[0], np.float32)
-        face = posed_face(np.random.default_rng(int(row[0])))
-        render = self.renderer(self.identity_of(index)).render(face, pose)
+        face = posed_face(np.random.default_rng(int(self.triples.reference_of[index])))
+        render = self.renderer(self.identity_of(index)).render(face, self._portrait_poses(index)[0])
         return through_lens(render.image), landmarks_68_from_478(truth.landmarks(render))
 
     def photo_state(self, actor: Actor, index: int) -> IdentityState:
         """The identity of a triple from that one photo, whose pose is exactly known."""
-        row = self.triples.reference_of[[index]]
         image, landmarks_68 = self.photo(index)
+        name, origins = f"photo_{self.triples.reference_of[index]}", np.tile(portrait_origin(landmarks_68), 2)
+        return actor.identity(name, [image, image], self._portrait_poses(index)[1], origins)
+
+    def _portrait_poses(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(6,) each, in degrees and head units: the primary portrait's pose as rendered, and normal."""
+        row = self.triples.reference_of[[index]]
+        rendered = np.asarray(self.triples.reference("reference_pose", row)[0], np.float32)
         place = self.triples.place(self.triples.identity_of_reference[row])[0]
-        pose = normal_pose(np.asarray(self.triples.reference("reference_pose", row)[0], np.float32), place)
-        return actor.identity(
-            f"photo_{row[0]}", [image, image], pose, np.tile(portrait_origin(landmarks_68), 2)
-        )
+        return rendered, normal_pose(rendered, place)
 
     def renderer(self, identity: int) -> Renderer:
         if identity not in self._renderers:
@@ -217,9 +218,7 @@ class HeldOut:
             for key in ("reference_image", "reference_second")
         ]
         origin = np.asarray(self.triples.reference("reference_origin", row)[0], np.int64)
-        place = self.triples.place(self.triples.identity_of_reference[row])[0]
-        raw_pose = np.asarray(self.triples.reference("reference_pose", row)[0], np.float32)
-        pose = normal_pose(raw_pose, place)
+        pose = self._portrait_poses(index)[1]
         if reader is not None and (face := reader.read(images[0])) is not None:
             pose = code_space.pose_from_code(actor.codes(images[0], face.landmarks_68).pose_code)
         return actor.identity(f"reference_{row[0]}", images, pose, origin)
