@@ -107,7 +107,7 @@ class BoundedRate(Encoder):
             self._allowed_bps = allowed_bps
 
     def _sent_bps(self) -> float:
-        """Of the pictures of late and their copies, key frames aside; infinite while there are few of them."""
+        """Of the pictures and copies of late, key frames aside; infinite while there are few of them."""
         if len(self._sizes) < FEW_FRAMES:
             return math.inf
         return 8 * self._config.fps * self._times * statistics.median(self._sizes)
