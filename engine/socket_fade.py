@@ -232,8 +232,11 @@ def stepped(start: Code, end: Code, longest: float) -> Code:
         return end
     share = longest / way
     code = between(start, end, share)
+    reached = distance(start, code)
+    if reached <= longest:  # nothing at all, where the step is lost in rounding
+        return code
     # along a sphere equal shares are not equally far
-    return between(start, end, share * min(1.0, longest / distance(start, code)))
+    return between(start, end, share * longest / reached)
 
 
 def _are_equally_long(one: Code, other: Code) -> bool:

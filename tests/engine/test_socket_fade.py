@@ -8,7 +8,7 @@ import pytest
 from engine.codes import Code, Socket
 from engine.idle import idle_codes
 from engine.patch_bay import Route
-from engine.socket_fade import FADE_SHARE, NATURAL_STEP, SocketFade, Spoken, between, distance
+from engine.socket_fade import FADE_SHARE, NATURAL_STEP, SocketFade, Spoken, between, distance, stepped
 from gcavt import code_space
 
 MS = 1_000_000
@@ -239,3 +239,10 @@ def test_codes_of_one_length_keep_it_on_the_way() -> None:
     start[3], end[7] = 16, 16
     for share in (0, 0.25, 0.5, 1):
         assert np.linalg.norm(between(start, end, share)) == pytest.approx(16, rel=1e-5)
+
+
+@pytest.mark.parametrize("longest", [0.0, 1e-9, 1e-3])
+def test_a_step_that_is_lost_in_rounding_is_none(longest: float) -> None:
+    start, end = np.zeros((2, 256), np.float32)
+    start[3], end[7] = 16, 16
+    assert 0 <= distance(start, stepped(start, end, longest)) <= longest + 2e-5
