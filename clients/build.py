@@ -45,7 +45,7 @@ from trt_build.inspection import InspectionError, check_report
 from trt_build.manifest import CHECKPOINT_NAME
 from trt_build.precision import PRODUCTS, typed_graph
 from trt_build.quantise import quantiser
-from trt_build.specs import EngineSpec, engine_specs
+from trt_build.specs import ONCE_PER_IDENTITY, EngineSpec, engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
 
 FRAMES = 24
@@ -200,15 +200,16 @@ def _build_for_cpu(request: BuildRequest, people: list[Person], reference: list[
     from trt_build.openvino_int8 import packed_network
 
     packed = {}
-    for name, spec in (bar := tqdm(engine_specs(request.bundle.config).items(), unit="network")):
+    specs = engine_specs(request.bundle.config)
+    specs = {n: spec for n, spec in specs.items() if not (spec.is_exact or n in ONCE_PER_IDENTITY)}
+    for name, spec in (bar := tqdm(specs.items(), unit="network")):
         bar.set_description(f"quantise {name}")
         path = request.bundle.directory / request.bundle.manifest.networks[name].file
         packed[name] = packed_network(path, spec, frames_of(reference, name))
     gains = {name: round(network.gain, 2) for name, network in packed.items()}
 
     def measured(eight: set[str]) -> Accuracy:
-        contents = {name: network.content(eight=name in eight) for name, network in packed.items()}
-        return _cpu_accuracy(request, contents, people, reference)
+        return _cpu_accuracy(request, {name: packed[name].content for name in eight}, people, reference)
 
     wanted_db = LEAST_PSNR_DB["int8"] + MARGIN_DB
     faster = [name for name, network in packed.items() if network.is_faster]
@@ -220,8 +221,8 @@ def _build_for_cpu(request: BuildRequest, people: list[Person], reference: list[
         accuracy = measured(chosen)
         _say(accuracy)
         if accuracy.least_psnr_db() >= wanted_db:
-            contents = {name: network.content(eight=name in chosen) for name, network in packed.items()}
-            layers = {name: {"int8": int(name in chosen)} for name in packed}
+            contents = {name: network.content for name, network in packed.items() if name in chosen}
+            layers = {name: {"int8": 1} for name in contents}
             facts = {"engines": accuracy.to_json(), "gain": gains, "alone_db": alone_db}
             return request.store.publish(request.key, contents, layers, facts)
         dropped = min(chosen, key=alone_db.__getitem__)

@@ -153,9 +153,10 @@ def check_openvino() -> Check:
     """The default backend, with its devices and the precision it computes in on the CPU."""
 
     def describe(openvino: Any) -> str:
+        from trt_build.openvino_precision import has_native_bf16, has_vnni  # which import OpenVINO
+
         core = openvino.Core()
-        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        precision = "bf16" if "BF16" in capabilities else "f32"
+        precision = "bf16" if has_native_bf16(core) else "int8" if has_vnni() else "f32"
         return f"{_version('openvino')}, devices {', '.join(core.available_devices)}, CPU in {precision}"
 
     return _check_import("OpenVINO", "openvino", describe, "pip install openvino", is_required=True)

@@ -34,6 +34,11 @@ class Flavour:
     targets: tuple[ComputeCapability, ...]
     """Of GPUs, what it can build for on a machine without one, and does unless told otherwise."""
 
+    release_digits: int | None = None
+    """How many numbers of a version tell releases apart whose networks differ; None: the whole version does."""
+    may_be_partial: bool = False
+    """Whether networks may be left out of a set, to be run as the bundle has them."""
+
     @property
     def builds_without_gpu(self) -> bool:
         return bool(self.targets)
@@ -48,8 +53,11 @@ class Flavour:
             ) from error
 
     def version(self) -> str:
-        """Version of the run time, such as 1.7.1.116. Engines run on the very version that built them."""
-        return str(self.load().__version__)
+        """Version of the run time, such as 1.7.1.116, or its release: what engines must have been built by."""
+        version = str(self.load().__version__)
+        if self.release_digits is None:
+            return version
+        return ".".join(version.partition("-")[0].split(".")[: self.release_digits])
 
     def log(self) -> Log:
         """The one logger of this process: TensorRT keeps the first it is given."""
@@ -72,7 +80,13 @@ FLAVOURS: Final[dict[FlavourName, Flavour]] = {
         targets=(),
     ),
     "openvino": Flavour(
-        name="openvino", product="OpenVINO", modules=("openvino",), install="pip install openvino", targets=()
+        name="openvino",
+        product="OpenVINO",
+        modules=("openvino",),
+        install="pip install openvino",
+        targets=(),
+        release_digits=2,
+        may_be_partial=True,
     ),
 }
 

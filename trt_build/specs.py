@@ -13,6 +13,8 @@ BATCH: Final = "batch"
 
 REFINER: Final = "landmark_refiner"
 """The network that comes before the image encoders, in models that have it."""
+ONCE_PER_IDENTITY: Final = frozenset({"identity_encoder", "reference_encoder"})
+"""Networks that no picture waits for: their speed does not matter."""
 
 Dimension = int | Literal["batch"]
 Shape = tuple[int, ...]

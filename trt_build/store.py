@@ -24,7 +24,7 @@ from trt_build.specs import engine_specs
 DEFAULT_ROOT: Final = Path.home() / ".cache" / "gcavt" / "engines"
 FILE_NAME: Final = "engines.json"
 FORMAT: Final = "gcavt-engines-1"
-RECIPE: Final = 2
+RECIPE: Final = 3
 """Counted up when graphs are made for engines otherwise: older engines are then built again."""
 
 
@@ -237,7 +237,10 @@ def read_set(directory: Path) -> EngineSet:
         raise StoreError(f"{path} is no manifest of engines ({error!r}); delete {directory}") from error
     if signature != _digest(values):
         raise StoreError(f"{path} was changed after it was written; delete {directory} and build again")
-    if directory.name != key.folder or set(engines) != set(key.weights):
+    is_whole = set(engines) == set(key.weights) or (
+        FLAVOURS[key.flavour].may_be_partial and set(engines) <= set(key.weights)
+    )
+    if directory.name != key.folder or not is_whole:
         raise StoreError(f"{path} belongs to other engines, those of {key.folder}; delete {directory}")
     if any(Path(entry.file).name != entry.file for entry in engines.values()):
         raise StoreError(f"{path} names files outside of its directory; delete {directory}")

@@ -175,6 +175,9 @@ def _open(bundle: Bundle, names: Sequence[str] | None, threads: int) -> OpenedMo
                 raise
             absent.setdefault(error.message, []).append(name)
             continue
+        if names is None and backend.provider in {opened.provider for opened in model.backends.values()}:
+            backend.close()  # another name of what the default chose
+            continue
         for network, spec in specs.items():
             backend.run(network, sample_inputs(spec, 1))
         model.backends[name, threads] = backend

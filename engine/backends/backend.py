@@ -45,7 +45,10 @@ DEFAULT_BACKEND: Final = "openvino"
 
 _OPENERS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
     "openvino": ("engine.backends.openvino", "OpenVinoBackend", {}),
-    "openvino-int8": ("engine.backends.openvino", "OpenVinoBackend", {"precision": "int8"}),
+    **{
+        f"openvino-{precision}": ("engine.backends.openvino", "OpenVinoBackend", {"precision": precision})
+        for precision in ("fp32", "bf16", "int8")
+    },
     "onnxruntime": ("engine.backends.onnxruntime", "OnnxRuntimeBackend", {}),
     "pytorch": ("engine.backends.pytorch", "PyTorchBackend", {}),
 } | {

@@ -7,9 +7,10 @@ import io
 import logging
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import openvino as ov
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from engine.backends.backend import Backend, Tensors
 from engine.backends.networks import batch_size, input_arrays
-from engine.errors import BundleError
-from trt_build.flavours import FLAVOURS, Precision
+from engine.errors import BackendMissingError, BundleError
+from trt_build.flavours import FLAVOURS
 from trt_build.manifest import FILE_NAME, Manifest
-from trt_build.openvino_precision import has_native_bf16, with_exact_geometry
+from trt_build.openvino_precision import has_native_bf16, has_vnni, with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
@@ -30,6 +31,10 @@ logger = logging.getLogger(__name__)
 DEVICE: Final = "CPU"
 CACHE_DIR: Final = Path.home() / ".cache" / "gcavt" / "openvino"
 """Compiled networks; OpenVINO keys them by model, device and version."""
+ENGINES_DIR: Final = "engines"
+"""Of a bundle that brings networks in eight bits."""
+
+CpuPrecision = Literal["fp32", "bf16", "int8"]
 
 
 class OpenVinoBackend:
@@ -41,14 +46,17 @@ class OpenVinoBackend:
         threads: int | None = None,
         cache_dir: Path = CACHE_DIR,
         *,
-        precision: Precision | None = None,
+        precision: CpuPrecision | None = None,
         store: EngineStore | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        """precision: int8 for the networks of `gcavt build --flavour openvino`, None for the bundle's own.
+        """precision: what most of a picture is computed in. None for the best of this processor: bf16 where it
+            computes in that; else int8 where it has VNNI and the networks in int8 are there; else fp32.
+        store: where networks in int8 are looked for, in place of the bundle and `gcavt build`'s own store.
         config: properties of OpenVINO in place of those chosen here.
 
-        Raises BundleError: int8 was not built for exactly these weights and this version.
+        Raises BundleError: int8 is asked for and was not built for exactly these weights and this version;
+        BackendMissingError: bf16 is asked for, which this processor has not.
         """
         self._bundle_dir = bundle_dir
         self._manifest = Manifest.load(bundle_dir / FILE_NAME)
@@ -57,8 +65,18 @@ class OpenVinoBackend:
         self._config = config or {}
         self._core = ov.Core()
         self._core.set_property({"CACHE_DIR": str(cache_dir)})
-        self._has_bf16 = has_native_bf16(self._core)
-        self._engines = None if precision is None else _find(self._manifest, precision, store)
+        self._has_bf16 = has_native_bf16(self._core) and precision != "fp32"
+        if precision == "bf16" and not self._has_bf16:
+            raise BackendMissingError("this processor does not compute in bf16; run it with: openvino")
+        stores = [EngineStore(bundle_dir / ENGINES_DIR), EngineStore(DEFAULT_ROOT)] if store is None else [store]
+        self._engines: EngineSet | None = None
+        if precision == "int8":
+            self._engines = _find(self._manifest, stores)
+        elif precision is None and not self._has_bf16 and has_vnni():
+            try:
+                self._engines = _find(self._manifest, stores)
+            except BundleError as error:
+                logger.info("int8 would be faster on this processor, but %s", error.message)
         self.name = "openvino" if precision is None else f"openvino-{precision}"
         self._streams = 1
         self._compiled: dict[tuple[str, int], ov.CompiledModel] = {}
@@ -115,7 +133,7 @@ class OpenVinoBackend:
         return self._core.compile_model(model, DEVICE, config)
 
     def _read(self, network: str) -> ov.Model:
-        if self._engines is None:
+        if self._engines is None or network not in self._engines.engines:
             return self._core.read_model(self._bundle_dir / self._manifest.networks[network].file)
         try:
             return read_packed(self._core, self._engines.read(network))
@@ -127,15 +145,19 @@ class OpenVinoBackend:
         processor = self._core.get_property(DEVICE, "FULL_DEVICE_NAME").strip()
         precision = "bf16" if self._has_bf16 else "f32"
         if self._engines is not None:
-            precision = self._engines.key.precision
+            precision = "int8"
         threads = "all" if self._threads is None else str(self._threads)
         return f"OpenVINO {version}, CPU ({processor}), {precision}, {threads} threads"
 
 
-def _find(manifest: Manifest, precision: Precision, store: EngineStore | None) -> EngineSet:
-    key = EngineKey.of(manifest, "openvino", precision, FLAVOURS["openvino"].version(), ())
+def _find(manifest: Manifest, stores: Sequence[EngineStore]) -> EngineSet:
+    """The networks in int8, out of the first store that has them. Raises BundleError with the last one's reason."""
+    key = EngineKey.of(manifest, "openvino", "int8", FLAVOURS["openvino"].version(), ())
+    for store in stores[:-1]:
+        with suppress(StoreError):
+            return store.open(key)
     try:
-        return (store or EngineStore(DEFAULT_ROOT)).open(key)
+        return stores[-1].open(key)
     except StoreError as error:
         raise BundleError(str(error)) from error
 

@@ -18,7 +18,7 @@ from trt_build.openvino_rewrites import rewrite
 from trt_build.precision import folded_constants
 from trt_build.specs import engine_specs
 from trt_build.store import EngineKey, EngineStore
-from trt_build.verify import sample_inputs
+from trt_build.verify import largest_difference, sample_inputs
 
 openvino_int8 = pytest.importorskip("trt_build.openvino_int8", reason="needs nncf: pip install nncf")
 
@@ -36,26 +36,24 @@ def packed():  # type: ignore[no-untyped-def]
 
 
 def test_a_packed_network_computes_in_eight_bits_near_the_original(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    model = read_packed(ov.Core(), packed.eight)
+    model = read_packed(ov.Core(), packed.content)
     assert packed.gain > 0
-    assert packed.content(eight=False) == packed.full != packed.content(eight=True) == packed.eight
     assert any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
     code = ov.Core().compile_model(model, "CPU")(FRAMES[0])["content_code"]
-    exact = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path).run("content_encoder", FRAMES[0])[
-        "content_code"
-    ]
+    backend = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path, precision="fp32")
+    exact = backend.run("content_encoder", FRAMES[0])["content_code"]
     assert 0 < np.abs(code - exact).max() < 0.2 * np.abs(exact).max()
 
 
 def test_the_last_product_before_an_output_keeps_its_precision(packed) -> None:  # type: ignore[no-untyped-def]
-    model = read_packed(ov.Core(), packed.eight)
+    model = read_packed(ov.Core(), packed.content)
     products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
     sources = [value.get_node().get_type_name() for value in products[-1].input_values()]
     assert "FakeQuantize" not in sources
 
 
 def test_rewriting_leaves_weights_in_eight_bits(packed) -> None:  # type: ignore[no-untyped-def]
-    model = read_packed(ov.Core(), packed.eight)
+    model = read_packed(ov.Core(), packed.content)
     kinds = [op.get_element_type() for op in model.get_ops() if op.get_type_name() == "Constant"]
     assert kinds.count(ov.Type.i8) > 10
     inputs = [tensor.get_any_name() for tensor in model.inputs]
@@ -80,17 +78,24 @@ def test_the_generator_in_eight_bits_keeps_its_geometry() -> None:
     assert "u8" in kinds or "i8" in kinds
 
 
-def test_the_backend_runs_what_the_store_holds(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_backend_runs_what_the_store_holds_and_the_rest_as_the_bundle_has_it(  # type: ignore[no-untyped-def]
+    packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.backends.openvino.has_native_bf16", lambda core: False)
     key = EngineKey.of(MANIFEST, "openvino", "int8", FLAVOURS["openvino"].version(), ())
     store = EngineStore(tmp_path / "store")
-    contents = dict.fromkeys(key.weights, packed.eight)
-    store.publish(key, contents, {name: {"int8": 1} for name in contents}, {})
+    store.publish(key, {"content_encoder": packed.content}, {"content_encoder": {"int8": 1}}, {})
     backend = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path, precision="int8", store=store)
     assert backend.name == "openvino-int8"
     assert "int8" in backend.provider
     assert backend.run("content_encoder", FRAMES[0])["content_code"].shape == (1, MANIFEST.config.content_dim)
     two = {name: np.concatenate([array, array]) for name, array in FRAMES[0].items()}
     assert backend.run("content_encoder", two)["content_code"].shape[0] == 2
+    exact = OpenVinoBackend(LITE, threads=1, cache_dir=tmp_path, precision="fp32")
+    for network, is_same in (("content_encoder", False), ("pose_encoder", True)):
+        inputs = sample_inputs(engine_specs(MANIFEST.config)[network], 1)
+        difference = largest_difference(backend.run(network, inputs), exact.run(network, inputs))
+        assert (difference == 0) == is_same
 
 
 def test_what_was_not_built_names_the_command_that_builds_it(tmp_path: Path) -> None:
@@ -101,7 +106,6 @@ def test_what_was_not_built_names_the_command_that_builds_it(tmp_path: Path) -> 
 def test_engines_of_another_version_are_not_run(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     key = EngineKey.of(MANIFEST, "openvino", "int8", FLAVOURS["openvino"].version(), ())
     older = replace(key, version="2020.1")
-    contents = dict.fromkeys(key.weights, packed.eight)
-    EngineStore(tmp_path).publish(older, contents, {name: {} for name in contents}, {})
+    EngineStore(tmp_path).publish(older, {"content_encoder": packed.content}, {"content_encoder": {}}, {})
     with pytest.raises(BundleError, match=r"were built by OpenVINO 2020\.1, this is 20"):
         OpenVinoBackend(LITE, precision="int8", store=EngineStore(tmp_path))

@@ -10,7 +10,13 @@ import openvino.opset13 as ops
 import pytest
 
 from engine.bundle import Bundle
-from trt_build.openvino_precision import geometry, has_native_bf16, inexact_geometry, with_exact_geometry
+from trt_build.openvino_precision import (
+    geometry,
+    has_native_bf16,
+    has_vnni,
+    inexact_geometry,
+    with_exact_geometry,
+)
 from trt_build.openvino_rewrites import rewrite
 from trt_build.specs import engine_specs
 from trt_build.verify import largest_difference, sample_inputs
@@ -102,3 +108,18 @@ def test_a_network_that_samples_nothing_is_left_alone(core: ov.Core, tmp_path: P
     model = ov.Model([ops.relu(codes)], [codes])
     assert geometry(model) == []
     assert with_exact_geometry(core, model) is model
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("processor : 0\nflags\t: fpu avx2 avx512_vnni\n", True),
+        ("flags : avx2 avx_vnni\n", True),
+        ("flags : fpu avx2\n", False),
+        ("Features : neon\n", False),
+    ],
+)
+def test_linux_tells_whether_a_processor_has_vnni(tmp_path: Path, cpuinfo: str, expected: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert has_vnni(tmp_path / "cpuinfo") == expected
+    assert not has_vnni(tmp_path / "missing")

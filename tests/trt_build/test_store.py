@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gcavt.config import GcavtConfig
+from trt_build.flavours import FlavourName
 from trt_build.manifest import Manifest, NetworkEntry
 from trt_build.specs import engine_specs
 from trt_build.store import FILE_NAME, EngineKey, EngineSet, EngineStore, StoreError, read_set
@@ -175,3 +176,15 @@ def test_caches_are_kept_and_replaced(tmp_path: Path) -> None:
     store.write_cache("kernels", b"two")
     assert store.read_cache("kernels") == b"two"
     assert [path.name for path in (tmp_path / "caches").iterdir()] == ["kernels"]
+
+
+def test_only_what_runs_without_them_may_leave_networks_out(tmp_path: Path) -> None:
+    flavours: tuple[tuple[FlavourName, bool], ...] = (("openvino", True), ("rtx", False))
+    for flavour, is_allowed in flavours:
+        key = replace(_key(), flavour=flavour)
+        store = EngineStore(tmp_path / flavour)
+        if is_allowed:
+            assert set(store.publish(key, {"generator": b"1"}, {"generator": {}}, {}).engines) == {"generator"}
+        else:
+            with pytest.raises(StoreError, match="belongs to other engines"):
+                store.publish(key, {"generator": b"1"}, {"generator": {}}, {})

@@ -1,4 +1,7 @@
-"""Every exported network of both generator members on every run time, against the PyTorch modules."""
+"""Every exported network of both generator members on every run time, against the PyTorch modules.
+
+What is compared here are graphs; bf16 and int8 have their own gate, on real weights.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,6 @@ from trt_build.verify import largest_difference, sample_inputs
 
 LIMITS = {"half": 2e-3, "full": 5e-4}
 """Of the range 0 to 1. The pictures are noise: a position rounded otherwise by 1e-4 px shows there."""
-
-
-@pytest.fixture(autouse=True)
-def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compared here are graphs; bf16 has its own gate, on real weights."""
-    monkeypatch.setattr("engine.backends.openvino.has_native_bf16", lambda core: False)
 
 
 @pytest.fixture(params=MEMBERS)
@@ -41,7 +38,7 @@ def reference(tiny_bundles: TinyBundles, member: Member, weights: str) -> Iterat
     backend.close()
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("name", ["openvino-fp32", "onnxruntime"])
 def test_every_network_agrees_with_pytorch(
     tiny_bundles: TinyBundles, member: Member, weights: str, reference: Backend, name: str
 ) -> None:
@@ -56,7 +53,7 @@ def test_every_network_agrees_with_pytorch(
     assert {n: d for n, d in differences.items() if not d < LIMITS[weights]} == {}
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "pytorch"])
+@pytest.mark.parametrize("name", ["openvino-fp32", "onnxruntime", "pytorch"])
 def test_a_batch_gives_what_its_samples_give(tiny_bundles: TinyBundles, name: str) -> None:
     backend = open_backend(name, tiny_bundles.path("edit_repose"), threads=1)
     inputs = sample_inputs(engine_specs(tiny_config("edit_repose"))["generator"], batch=3)
