@@ -1,4 +1,4 @@
-"""aiortc's process-wide settings, changed once at start: encoders, DTLS ciphers, local addresses."""
+"""aiortc's process-wide settings, changed once at start: encoders, ciphers, extensions, local addresses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from OpenSSL import SSL
 
 from engine.config import RtcConfig
 from engine.rtc.encoders import encoder_factory
+from engine.rtc.playout_delay import negotiate_playout_delay
 
 CIPHERS = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:"
@@ -28,6 +29,7 @@ def install(config: RtcConfig) -> None:
     # the one hook through which every video encoder is chosen: aiortc offers none
     setattr(rtcrtpsender, "get_encoder", encoder_factory(config.video))  # noqa: B010
     accept_rsa_certificates()
+    negotiate_playout_delay()
     if config.offer_loopback:
         offer_loopback_candidates()
 

@@ -15,6 +15,7 @@ from engine.mailbox import BoundedQueue, LatestFrame
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics, StageTimes
 from engine.rtc.negotiation import send_track
+from engine.rtc.playout_delay import show_at_once
 from engine.rtc.repeats import repeat_while_lossy
 from engine.rtc.sender import encode_apart
 from engine.rtc.sender_reports import CaptureReports, report_capture_times
@@ -170,6 +171,8 @@ class WebRtcSink:
             sender = send_track(connection, self._video, encoding.codec)
             encode_apart(sender)
             repeat_while_lossy(sender)
+            if self._audio is None:
+                show_at_once(sender)
             self._video_reports = report_capture_times(sender, self._video.line.capture_time_ns, clock)
         if self._audio is not None:
             sender = send_track(connection, self._audio)
