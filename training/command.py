@@ -33,6 +33,7 @@ recipes, in the order the shipped model was made:
                               image encoders tuned together, from --init JOINT and --init each encoder
   editor_gan, reposer_gan     weak discriminators on mouth and eyes, detail of the right strength; last, from
                               --init JOINT, one per core
+  reposer_behind_editor       reposer_gan once more, on what the finished editor makes, from --init of both
 other recipes:
   gan                         the same with both halves together
   sync                        the paper's first stage: content and audio encoder agree, by contrast

@@ -75,6 +75,8 @@ class TrainConfig:
     """Of detail that is too weak or too strong, in the gan stages."""
     feature_matching_weight: float = 2.0
     """Of the discriminators' features, relative to the adversarial loss."""
+    own_edit_share: float = 0.0
+    """How often the re-poser alone is fed with what the editor of --init makes, else with exact edits."""
     hold_reposer: bool = False
     """In the self-driven stage: keep re-poser and identity as --init brings them."""
     sync_mode: Literal["symmetric", "audio_only"] = "symmetric"
@@ -187,6 +189,11 @@ def reposer_gan() -> TrainConfig:
     )
 
 
+def reposer_behind_editor() -> TrainConfig:
+    """The same, mostly on what a finished editor makes: the re-poser is to know its faults."""
+    return replace(reposer_gan(), name="reposer_behind_editor", own_edit_share=0.7)
+
+
 def _sharpened(config: TrainConfig) -> TrainConfig:
     return replace(config, learning_rate=3e-4, hold_share=0.4, gan_weight=0.3, contrast_weight=1.0)
 
@@ -276,6 +283,7 @@ RECIPES = {
         gan,
         editor_gan,
         reposer_gan,
+        reposer_behind_editor,
         distil,
     )
 }

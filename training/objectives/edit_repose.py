@@ -219,6 +219,26 @@ class ReposerStage(EditReposeStage):
         crop = generator.reference_encoder.crop(batch["primary"], origin)
         return generator.paste(batch["primary"], batch["edited"] - crop, origin)
 
+    def edited(
+        self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The portrait as the editor edits it, and its crop."""
+        crops = EditorStage.crops(generator, batch)
+        edit = generator.editor(*codes, crops, generator.reference_encoder.encode_crops(crops))
+        crop = generator.editor.compose(crops, edit)
+        return generator.paste(batch["primary"], crop - crops[:, :3], batch["origin"][:, :2]), crop
+
+    def edit_to_repose(
+        self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The exactly edited portrait, or in `own_edit_share` of the batch the editor's, which learns nothing."""
+        exact = self.exact_edit(generator, batch)
+        if not self.config.own_edit_share:
+            return exact
+        with torch.no_grad():
+            own = self.edited(generator, batch, codes)[0]
+        return torch.where(torch.rand(len(own), 1, 1, 1) < self.config.own_edit_share, own, exact)
+
     def repose(
         self, model: nn.Module, batch: Batch, edited: Tensor, codes: tuple[Tensor, Tensor]
     ) -> tuple[Repose, Tensor, Tensor]:
@@ -288,17 +308,22 @@ class ReposerStage(EditReposeStage):
         return total, figures
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        edited = self.exact_edit(edit_repose_generator(model), batch)
-        result, pose_code, reference_pose = self.repose(model, batch, edited, self.noisy_codes(batch))
+        codes = self.noisy_codes(batch)
+        edited = self.edit_to_repose(edit_repose_generator(model), batch, codes)
+        result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
         return self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return mean_figures(
-            [
-                self._figures(model, b, self.exact_edit(edit_repose_generator(model), b))
-                for b in self.evaluation_batches()
-            ]
-        )
+        generator = edit_repose_generator(model)
+        figures = []
+        for batch in self.evaluation_batches():
+            found = self._figures(model, batch, self.exact_edit(generator, batch))
+            if self.config.own_edit_share:
+                codes = batch["expression_code"], batch["content_code"]
+                behind = self._figures(model, batch, self.edited(generator, batch, codes)[0])
+                found |= {f"{name}_behind_editor": value for name, value in behind.items()}
+            figures.append(found)
+        return mean_figures(figures)
 
     def _figures(self, model: nn.Module, batch: Batch, edited: Tensor) -> dict[str, float]:
         codes = batch["expression_code"], batch["content_code"]
@@ -329,15 +354,6 @@ class JointStage(ReposerStage):
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         return (edit_repose_generator(model), cast(Gcavt, model).identity_encoder)
-
-    def edited(
-        self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The edited portrait and its crop."""
-        crops = EditorStage.crops(generator, batch)
-        edit = generator.editor(*codes, crops, generator.reference_encoder.encode_crops(crops))
-        crop = generator.editor.compose(crops, edit)
-        return generator.paste(batch["primary"], crop - crops[:, :3], batch["origin"][:, :2]), crop
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         codes = self.noisy_codes(batch)

@@ -14,6 +14,7 @@ import torch
 from engine.errors import BadMediaError
 from gcavt import code_space
 from gcavt.checkpoint import save_checkpoint
+from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from tests.bundles import Member, _model, tiny_config
 from training.datasets.triples import Triples
@@ -21,7 +22,7 @@ from training.objectives.build import STAGES, build_objective
 from training.objectives.counterfactual import CODE_KEYS, CounterfactualStage
 from training.objectives.distil import DistilStage
 from training.objectives.driving import DriverPeople, stored_frames, with_mouth_of
-from training.objectives.gan import WINDOW_PX, GanStage, face_windows, relative_pull
+from training.objectives.gan import WINDOW_PX, GanStage, ReposerGanStage, face_windows, relative_pull
 from training.objectives.objective import Objective
 from training.objectives.self_driven import SelfDrivenStage
 from training.recipes import RECIPES, TrainConfig
@@ -202,6 +203,26 @@ def test_each_half_can_be_sharpened_alone(triples: Triples, name: str) -> None:
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert any(key.startswith("generator.editor") for key in moved) == (name == "editor_gan")
     assert any(key.startswith("generator.reposer") for key in moved) == (name == "reposer_gan")
+
+
+def test_a_reposer_is_fed_with_what_the_editor_makes_as_often_as_asked(triples: Triples) -> None:
+    model = untrained()
+    generator = model.generator
+    assert isinstance(generator, EditReposeGenerator)
+    torch.manual_seed(0)
+    for share in (0.0, 0.5, 1.0):
+        config = replace(recipe("reposer_behind_editor"), own_edit_share=share)
+        stage = ReposerGanStage(triples, config, model.config)
+        batch = stage.batch(np.arange(8), np.zeros(8, np.bool_))
+        codes = batch["expression_code"], batch["content_code"]
+        exact, own = stage.exact_edit(generator, batch), stage.edited(generator, batch, codes)[0]
+        fed = stage.edit_to_repose(generator, batch, codes)
+        is_own = [torch.equal(fed[i], own[i]) for i in range(8)]
+        assert not fed.requires_grad
+        assert all(torch.equal(fed[i], exact[i]) for i in range(8) if not is_own[i])
+        assert {0.0: sum(is_own) == 0, 0.5: 0 < sum(is_own) < 8, 1.0: sum(is_own) == 8}[share]
+    stage.evaluation_index = stage.evaluation_index[:2]
+    assert {"psnr", "psnr_behind_editor"} <= stage.evaluate(model).keys()
 
 
 def test_a_gan_run_keeps_its_discriminators_and_ships_none(
