@@ -178,10 +178,13 @@ def _farthest_per_tile(depth_RR: NDArray[np.float32]) -> NDArray[np.float32]:
     side = len(depth_RR)
     tiles = (side + _TILE_PX - 1) // _TILE_PX
     farthest = np.zeros((tiles, tiles), np.float32)
-    for y in range(side):
-        for x in range(side):
-            if depth_RR[y, x] > farthest[y // _TILE_PX, x // _TILE_PX]:
-                farthest[y // _TILE_PX, x // _TILE_PX] = depth_RR[y, x]
+    for row in range(tiles):
+        for column in range(tiles):
+            greatest_depth = np.float32(0)
+            for y in range(row * _TILE_PX, min(side, (row + 1) * _TILE_PX)):
+                for x in range(column * _TILE_PX, min(side, (column + 1) * _TILE_PX)):
+                    greatest_depth = max(greatest_depth, depth_RR[y, x])
+            farthest[row, column] = greatest_depth
     return farthest
 
 
@@ -244,8 +247,9 @@ def rasterise(
         ):
             continue
         step_1, step_2 = vy * inverse, -uy * inverse
+        step_z = step_1 * dz1 + step_2 * dz2
         per_1, per_2, per_0 = _per_step(step_1), _per_step(step_2), _per_step(-step_1 - step_2)
-        is_cut = material == _HAIR or material == _LASH or material == _CAP or material == _CLOTH
+        is_cut = material == _LASH or material == _CAP or material == _CLOTH
         a0, a1, a2 = coordinates_N3[a, 0], coordinates_N3[a, 1], coordinates_N3[a, 2]
         b0, b1, b2 = coordinates_N3[b, 0], coordinates_N3[b, 1], coordinates_N3[b, 2]
         c0, c1, c2 = coordinates_N3[c, 0], coordinates_N3[c, 1], coordinates_N3[c, 2]
@@ -275,12 +279,32 @@ def rasterise(
                 last -= 1
                 if last < first:
                     break
+            z = z0 + w1 * dz1 + w2 * dz2 - step_z
             w1 -= step_1
             w2 -= step_2
+            if material == _HAIR:  # most pixels are hair's: a card's number is the same all over it
+                across = a0 + w1 * (b0 - a0) + w2 * (c0 - a0)
+                along = a1 + w1 * (b1 - a1) + w2 * (c1 - a1)
+                step_across = step_1 * (b0 - a0) + step_2 * (c0 - a0)
+                step_along = step_1 * (b1 - a1) + step_2 * (c1 - a1)
+                for x in range(first, last + 1):
+                    z += step_z
+                    across += step_across
+                    along += step_along
+                    if z >= depth[y, x] or _is_beside_strands(
+                        grain, across, along, a2, STRANDS_PER_CARD, CARD_TAPER
+                    ):
+                        continue
+                    count = np.float32(x - first + 1)
+                    depth[y, x] = z
+                    triangle[y, x] = t
+                    weight_1[y, x] = w1 + count * step_1
+                    weight_2[y, x] = w2 + count * step_2
+                continue
             for x in range(first, last + 1):
                 w1 += step_1
                 w2 += step_2
-                z = z0 + w1 * dz1 + w2 * dz2
+                z += step_z
                 if z >= depth[y, x]:
                     continue
                 if is_cut:
@@ -288,10 +312,7 @@ def rasterise(
                     p0 = w0 * a0 + w1 * b0 + w2 * c0
                     p1 = w0 * a1 + w1 * b1 + w2 * c1
                     p2 = w0 * a2 + w1 * b2 + w2 * c2
-                    if material == _HAIR:
-                        if _is_beside_strands(grain, p0, p1, p2, STRANDS_PER_CARD, CARD_TAPER):
-                            continue
-                    elif material == _LASH:
+                    if material == _LASH:
                         if p1 > LASH_ROOT and _is_beside_strands(
                             grain, p0, p1, p2, STRANDS_PER_LASH, LASH_TAPER
                         ):
@@ -316,14 +337,14 @@ def seen_vertices(
 ) -> NDArray[np.bool_]:
     """Which of `count` vertices belong to a triangle in the z-buffer."""
     seen = np.zeros(count, np.bool_)
+    is_drawn = np.zeros(len(triangles_T3) + 1, np.bool_)
     for row in range(triangle_RR.shape[0]):
-        before = -1
         for column in range(triangle_RR.shape[1]):
-            t = triangle_RR[row, column]
-            if t >= 0 and t != before:
-                for k in range(3):
-                    seen[triangles_T3[t, k]] = True
-            before = t
+            is_drawn[triangle_RR[row, column] + 1] = True  # -1, where nothing is, comes first
+    for t in range(len(triangles_T3)):
+        if is_drawn[t + 1]:
+            for k in range(3):
+                seen[triangles_T3[t, k]] = True
     return seen
 
 

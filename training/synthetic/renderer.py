@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from training.synthetic.raster import (
     vertex_normals,
 )
 from training.synthetic.scene import Scene
-from training.synthetic.shading import Light, Look, apply_tone_curve, shade, tone_curve
+from training.synthetic.shading import Light, Look, as_drawn, halved, shade, tone_curve
 
 Background = Literal["black", "scene"]
 
@@ -340,11 +340,14 @@ class Renderer:
             segmentation,
             np.empty(8 + TEXTURE_CHANNELS, np.float32),
         )
-        covered = np.where(segmentation > 0, np.uint8(255), np.uint8(0))
+        if self._step == 2:
+            picture, classes, alpha = halved(image, segmentation, triangle, self.material_T, self.curve)
+        else:
+            picture, classes, alpha = as_drawn(image, segmentation, self.curve)
         return Render(
-            image=apply_tone_curve(np.asarray(self._to_picture(image), np.float32), self.curve),
-            segmentation=np.ascontiguousarray(segmentation[:: self._step, :: self._step]),
-            alpha=np.asarray(self._to_picture(covered), np.uint8),
+            image=picture,
+            segmentation=classes,
+            alpha=alpha,
             pose_6=pose,
             weights_52=weights,
             vertices_N3=vertices,
@@ -379,8 +382,3 @@ class Renderer:
     @property
     def _step(self) -> int:
         return self.raster_px // self.size_px
-
-    def _to_picture(self, raster: NDArray[Any]) -> NDArray[Any]:
-        if self._step == 1:
-            return raster
-        return np.asarray(cv2.resize(raster, (self.size_px, self.size_px), interpolation=cv2.INTER_AREA))

@@ -472,27 +472,6 @@ def _is_smooth(row: int, column: int, triangle_RR: NDArray[np.int32], material_T
 
 
 @jit
-def _fill_smooth(
-    triangle_RR: NDArray[np.int32],
-    material_T: NDArray[np.int32],
-    image_RR3: NDArray[np.float32],
-    segmentation_RR: NDArray[np.uint8],
-) -> None:
-    """Where four pixels are smooth, the two that were left out get the mean of the two on the diagonal."""
-    side = len(triangle_RR)
-    for row in range(0, side - 1, 2):
-        for column in range(0, side - 1, 2):
-            if not _is_smooth(row, column, triangle_RR, material_T):
-                continue
-            segmentation_RR[row, column + 1] = segmentation_RR[row, column]
-            segmentation_RR[row + 1, column] = segmentation_RR[row, column]
-            for k in range(3):
-                mean = _HALF * (image_RR3[row, column, k] + image_RR3[row + 1, column + 1, k])
-                image_RR3[row, column + 1, k] = mean
-                image_RR3[row + 1, column, k] = mean
-
-
-@jit
 def shade(
     triangles_T3: NDArray[np.int32],
     material_T: NDArray[np.int32],
@@ -537,7 +516,7 @@ def shade(
                 and (row + column) & 1
                 and _is_smooth(row & ~1, column & ~1, triangle_RR, material_T)
             ):
-                continue  # filled in by `_fill_smooth`
+                continue  # `halved` does without it
             a, b, c = triangles_T3[t, 0], triangles_T3[t, 1], triangles_T3[t, 2]
             w1, w2 = weight_1_RR[row, column], weight_2_RR[row, column]
             w0 = _ONE - w1 - w2
@@ -608,25 +587,70 @@ def shade(
             image_RR3[row, column, 0] = red
             image_RR3[row, column, 1] = green
             image_RR3[row, column, 2] = blue
-    if is_halved:
-        _fill_smooth(triangle_RR, material_T, image_RR3, segmentation_RR)
 
 
 @jit
-def apply_tone_curve(image_HW3: NDArray[np.float32], curve: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Linear colour to display levels through a table over [0, 4]."""
-    height, width, _ = image_HW3.shape
-    out = np.empty((height, width, 3), np.uint8)
-    scale = (len(curve) - 1) / 4.0
-    for y in range(height):
-        for x in range(width):
+def as_drawn(
+    image_RR3: NDArray[np.float32], segmentation_RR: NDArray[np.uint8], curve: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Picture, classes and alpha of a raster that is as large as they are."""
+    side = len(image_RR3)
+    picture = np.empty((side, side, 3), np.uint8)
+    alpha = np.empty((side, side), np.uint8)
+    for row in range(side):
+        for column in range(side):
+            alpha[row, column] = 255 if segmentation_RR[row, column] else 0
             for k in range(3):
-                level = int(min(max(image_HW3[y, x, k], 0.0), 4.0) * scale + 0.5)
-                out[y, x, k] = curve[level]
-    return out
+                picture[row, column, k] = _displayed(image_RR3[row, column, k], curve)
+    return picture, segmentation_RR, alpha
+
+
+@jit
+def halved(
+    image_RR3: NDArray[np.float32],
+    segmentation_RR: NDArray[np.uint8],
+    triangle_RR: NDArray[np.int32],
+    material_T: NDArray[np.int32],
+    curve: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Picture, classes and alpha at half the raster's side, by means of four pixels.
+
+    Where these are smooth `shade` has left out two; the class is that of the first.
+    """
+    side = len(image_RR3) // 2
+    picture = np.empty((side, side, 3), np.uint8)
+    classes = np.empty((side, side), np.uint8)
+    alpha = np.empty((side, side), np.uint8)
+    for row in range(side):
+        for column in range(side):
+            top, left = 2 * row, 2 * column
+            classes[row, column] = segmentation_RR[top, left]
+            if _is_smooth(top, left, triangle_RR, material_T):
+                alpha[row, column] = 255
+                for k in range(3):
+                    light = _HALF * (image_RR3[top, left, k] + image_RR3[top + 1, left + 1, k])
+                    picture[row, column, k] = _displayed(light, curve)
+                continue
+            covered = 0
+            for y in (top, top + 1):
+                for x in (left, left + 1):
+                    covered += 1 if segmentation_RR[y, x] else 0
+            alpha[row, column] = (255 * covered + 2) // 4
+            for k in range(3):
+                above = image_RR3[top, left, k] + image_RR3[top, left + 1, k]
+                below = image_RR3[top + 1, left, k] + image_RR3[top + 1, left + 1, k]
+                picture[row, column, k] = _displayed(F(0.25) * (above + below), curve)
+    return picture, classes, alpha
+
+
+@jit
+def _displayed(light: Any, curve: NDArray[np.uint8]) -> Any:
+    """Linear light to a display level through a table over [0, 4]."""
+    scale = F(len(curve) - 1) * F(0.25)
+    return curve[int(min(max(light, _ZERO), F(4)) * scale + _HALF)]
 
 
 def tone_curve(entries: int = 32768) -> NDArray[np.uint8]:
-    """The camera's response for `apply_tone_curve`: gamma 0.85 with a soft shoulder."""
+    """The camera's response, for light of 0 to 4: gamma 0.85 with a soft shoulder."""
     light = np.linspace(0, 4, entries) ** 0.85
     return (np.clip(light / (1 + 0.12 * light) * 1.1, 0, 1) * 255).astype(np.uint8)
