@@ -24,6 +24,7 @@ from engine.rtc.capture_clock import CaptureClock
 from engine.rtc.negotiation import new_connection, send_track
 from engine.rtc.receiver import make_low_latency
 from engine.rtc.rtp_time import TIMESTAMP_MODULUS, unwrapped
+from engine.rtc.sender_reports import report_capture_times
 from engine.sources.source import SOUND_RATE
 
 CAMERA_FPS = 25
@@ -92,9 +93,15 @@ class CameraTrack(MediaStreamTrack):
         self._pictures = footage.encoded()
         self._ticker = Ticker(clock, CAMERA_FPS)
         self._index = 0
+        self._first_ns = 0
+
+    def capture_time_ns(self, elapsed_ns: int) -> int:
+        """When the picture that far after the first one was taken."""
+        return self._first_ns + elapsed_ns
 
     async def recv(self) -> av.Packet[Any]:
-        await self._ticker.next_deadline()
+        deadline_ns = await self._ticker.next_deadline()
+        self._first_ns = self._first_ns or deadline_ns
         packet = av.Packet(self._pictures[self._index % len(self._pictures)])
         packet.pts = self._index
         packet.time_base = Fraction(1, CAMERA_FPS)
@@ -112,9 +119,15 @@ class MicrophoneTrack(MediaStreamTrack):
         self._sound = footage.sound
         self._ticker = Ticker(clock, SOUND_RATE / PACKET_SAMPLES)
         self._start = 0
+        self._first_ns = 0
+
+    def capture_time_ns(self, elapsed_ns: int) -> int:
+        """When the sample that far after the first was heard: a packet is sent after its last one."""
+        return self._first_ns + elapsed_ns
 
     async def recv(self) -> av.AudioFrame:
-        await self._ticker.next_deadline()
+        deadline_ns = await self._ticker.next_deadline()
+        self._first_ns = self._first_ns or deadline_ns - PACKET_SAMPLES * NS_PER_S // SOUND_RATE
         samples = np.take(self._sound, np.arange(self._start, self._start + PACKET_SAMPLES), mode="wrap")
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate = SOUND_RATE
@@ -215,7 +228,9 @@ class HeadlessClient:
         """Send these tracks as the session's camera; pictures as VP8, as `Footage.encoded` has them."""
         connection = self._new_connection()
         for track in tracks:
-            send_track(connection, track, "vp8" if track.kind == "video" else "")
+            sender = send_track(connection, track, "vp8" if track.kind == "video" else "")
+            if isinstance(track, CameraTrack | MicrophoneTrack):
+                report_capture_times(sender, track.capture_time_ns, self._clock)
         await self._negotiate(connection, "/sources/camera")
 
     async def publish_footage(self, footage: Footage) -> None:
