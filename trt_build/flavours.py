@@ -35,7 +35,7 @@ class Flavour:
     """Of GPUs, what it can build for on a machine without one, and does unless told otherwise."""
 
     release_digits: int | None = None
-    """How many numbers of a version tell releases apart whose networks differ; None: the whole version does."""
+    """How many numbers of a version tell apart releases whose networks differ; None: all of it does."""
     may_be_partial: bool = False
     """Whether networks may be left out of a set, to be run as the bundle has them."""
 
@@ -53,7 +53,7 @@ class Flavour:
             ) from error
 
     def version(self) -> str:
-        """Version of the run time, such as 1.7.1.116, or its release: what engines must have been built by."""
+        """Version of the run time, such as 1.7.1.116, or its release: what must have built the engines."""
         version = str(self.load().__version__)
         if self.release_digits is None:
             return version

@@ -130,7 +130,7 @@ def _packed(model: ov.Model) -> bytes:
         ov.save_model(model, path, compress_to_fp16=True)  # as the ONNX file has the weights
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for part in (path, path.with_suffix(".bin")):
-                entry = zipfile.ZipInfo(part.name)  # without the time, so that the same network is the same file
+                entry = zipfile.ZipInfo(part.name)  # without the time: the same network is the same file
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, part.read_bytes())
     return buffer.getvalue()

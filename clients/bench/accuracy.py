@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace) -> list[Accuracy]:
     people = measured_people(args.frames)
     reference = reference_calls(bundle, people)
     names = args.backends.split(",") if args.backends else [name for name in BACKENDS if name != "pytorch"]
-    results = []
+    results: list[Accuracy] = []
     for name in names:
         try:
             backend = open_backend(name, bundle.directory)

@@ -50,7 +50,7 @@ class OpenVinoBackend:
         store: EngineStore | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        """precision: what most of a picture is computed in. None for the best of this processor: bf16 where it
+        """precision: what most of a picture is computed in. None for what suits this processor: bf16 where it
             computes in that; else int8 where it has VNNI and the networks in int8 are there; else fp32.
         store: where networks in int8 are looked for, in place of the bundle and `gcavt build`'s own store.
         config: properties of OpenVINO in place of those chosen here.
@@ -68,7 +68,8 @@ class OpenVinoBackend:
         self._has_bf16 = has_native_bf16(self._core) and precision != "fp32"
         if precision == "bf16" and not self._has_bf16:
             raise BackendMissingError("this processor does not compute in bf16; run it with: openvino")
-        stores = [EngineStore(bundle_dir / ENGINES_DIR), EngineStore(DEFAULT_ROOT)] if store is None else [store]
+        shipped = EngineStore(bundle_dir / ENGINES_DIR)
+        stores = [shipped, EngineStore(DEFAULT_ROOT)] if store is None else [store]
         self._engines: EngineSet | None = None
         if precision == "int8":
             self._engines = _find(self._manifest, stores)
@@ -151,7 +152,7 @@ class OpenVinoBackend:
 
 
 def _find(manifest: Manifest, stores: Sequence[EngineStore]) -> EngineSet:
-    """The networks in int8, out of the first store that has them. Raises BundleError with the last one's reason."""
+    """The networks in int8, from the first store that has them. Raises BundleError: the last one's reason."""
     key = EngineKey.of(manifest, "openvino", "int8", FLAVOURS["openvino"].version(), ())
     for store in stores[:-1]:
         with suppress(StoreError):

@@ -1,9 +1,9 @@
 """Tells a browser that watches pictures alone to show each as soon as it is decoded: an RTP header extension.
 
 Chromium else holds pictures back by an estimate of the network's jitter and of its own decoding time, some
-12 ms of an echo of 29 on a network without jitter. Where sound comes over the same connection that must not be
-asked for: Chromium's sound has 50 to 100 ms more of delay, and the picture could not wait for it any more (lips
-were 85 to 160 ms ahead of the voice).
+12 ms of an echo of 29 on a network without jitter. Where sound comes over the same connection that must not
+be asked for: Chromium's sound has 50 to 100 ms more of delay, and the picture could not wait for it any more
+(lips were 85 to 160 ms ahead of the voice).
 
 Source: https://webrtc.googlesource.com/src/+/refs/heads/main/docs/native-code/rtp-hdrext/playout-delay
 """
@@ -64,8 +64,8 @@ class _ExtensionsMap(HeaderExtensionsMap):
 
     def configure(self, parameters: RTCRtpParameters) -> None:
         super().configure(parameters)
-        short = (known.id for known in parameters.headerExtensions if known.uri == URI and known.id <= LAST_ID)
-        self._id = next(short, None)
+        known = (entry.id for entry in parameters.headerExtensions if entry.uri == URI)
+        self._id = next((number for number in known if number <= LAST_ID), None)
 
     def set(self, values: HeaderExtensions) -> tuple[int, bytes]:
         profile, packed = super().set(values)

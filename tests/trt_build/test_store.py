@@ -184,7 +184,8 @@ def test_only_what_runs_without_them_may_leave_networks_out(tmp_path: Path) -> N
         key = replace(_key(), flavour=flavour)
         store = EngineStore(tmp_path / flavour)
         if is_allowed:
-            assert set(store.publish(key, {"generator": b"1"}, {"generator": {}}, {}).engines) == {"generator"}
+            published = store.publish(key, {"generator": b"1"}, {"generator": {}}, {})
+            assert set(published.engines) == {"generator"}
         else:
             with pytest.raises(StoreError, match="belongs to other engines"):
                 store.publish(key, {"generator": b"1"}, {"generator": {}}, {})

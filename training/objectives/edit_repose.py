@@ -231,7 +231,7 @@ class ReposerStage(EditReposeStage):
     def edit_to_repose(
         self, generator: EditReposeGenerator, batch: Batch, codes: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """The exactly edited portrait, or in `own_edit_share` of the batch the editor's, which learns nothing."""
+        """The exactly edited portrait, or in `own_edit_share` of the batch the editor's, which learns not."""
         exact = self.exact_edit(generator, batch)
         if not self.config.own_edit_share:
             return exact

@@ -101,7 +101,7 @@ def test_an_unknown_network_is_a_key_error(backend: Backend) -> None:
 
 
 def test_an_unknown_backend_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(BackendMissingError, match="openvino-bf16, openvino-int8, onnxruntime, pytorch, rtx, "):
+    with pytest.raises(BackendMissingError, match="openvino-int8, onnxruntime, pytorch, rtx, "):
         open_backend("abacus", tmp_path)
 
 

@@ -72,7 +72,7 @@ def test_a_model_without_eight_bits_runs_without_and_the_log_says_how_to_get_the
 
 
 def test_eight_bits_are_near_but_not_the_same(processor: pytest.MonkeyPatch) -> None:
-    inputs = sample_inputs(engine_specs(MANIFEST.config)["content_encoder"], 1)  # noise: no mouth is so unlike
+    inputs = sample_inputs(engine_specs(MANIFEST.config)["content_encoder"], 1)  # noise, unlike a mouth
     exact, eight = (
         open_backend(name, LITE, threads=1).run("content_encoder", inputs)["content_code"][0]
         for name in ("openvino-fp32", "openvino-int8")
