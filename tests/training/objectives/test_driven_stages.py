@@ -217,12 +217,13 @@ def test_a_reposer_is_fed_with_what_the_editor_makes_as_often_as_asked(triples: 
         codes = batch["expression_code"], batch["content_code"]
         exact, own = stage.exact_edit(generator, batch), stage.edited(generator, batch, codes)[0]
         fed = stage.edit_to_repose(generator, batch, codes)
-        is_own = [torch.equal(fed[i], own[i]) for i in range(8)]
+        is_own = [torch.allclose(fed[i], own[i], atol=1e-5) for i in range(8)]
         assert not fed.requires_grad
         assert all(torch.equal(fed[i], exact[i]) for i in range(8) if not is_own[i])
         assert {0.0: sum(is_own) == 0, 0.5: 0 < sum(is_own) < 8, 1.0: sum(is_own) == 8}[share]
     stage.evaluation_index = stage.evaluation_index[:2]
-    assert {"psnr", "psnr_behind_editor"} <= stage.evaluate(model).keys()
+    with torch.no_grad():
+        assert {"psnr", "psnr_behind_editor"} <= stage.evaluate(model).keys()
 
 
 def test_a_gan_run_keeps_its_discriminators_and_ships_none(
