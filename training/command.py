@@ -128,7 +128,7 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
 
     from gcavt.config import GcavtConfig
     from training.objectives.build import build_objective
-    from training.trainer import Trainer, model_from
+    from training.trainer import Trainer, model_from, names_of, warn_of_random_parts
 
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
@@ -148,6 +148,8 @@ def _train(rank: int, args: argparse.Namespace, config: TrainConfig, rendezvous:
         teacher=args.teacher,
         faces=args.faces,
     )
+    if args.init and rank == 0:
+        warn_of_random_parts(model, args.init, names_of(model, list(objective.trained_modules(model))))
     provenance: dict[str, object] = {
         "data": "rendered heads (training.datasets.render)",
         "init": [path.parent.name for path in args.init],

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,12 +29,14 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gcavt.checkpoint import read_checkpoint, save_checkpoint
+from gcavt.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from gcavt.config import GcavtConfig
 from gcavt.model import Gcavt
 from training.objectives.objective import Objective
 from training.precision import bf16_convolutions, is_bf16_fast
 from training.recipes import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 240.0
 FIGURES_EVERY_STEPS = 50
@@ -68,7 +72,7 @@ class Trainer:
         self.provenance = provenance or {}
         modules = list(objective.trained_modules(model))
         self.parameters = [p for m in modules for p in m.parameters()]
-        self.trained = sorted(_names_of(model, modules))
+        self.trained = sorted(names_of(model, modules))
         inside = set(model.modules())
         self.own = nn.ModuleList(m for m in modules if m not in inside)
         """What the objective trains beside the model: a discriminator, a temperature. It does not ship."""
@@ -232,7 +236,7 @@ def _mean(figures: list[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
-def _names_of(model: nn.Module, modules: list[nn.Module]) -> list[str]:
+def names_of(model: nn.Module, modules: list[nn.Module]) -> list[str]:
     wanted = {id(m) for m in modules}
     return [name for name, module in model.named_modules() if id(module) in wanted]
 
@@ -242,7 +246,41 @@ def model_from(config: GcavtConfig, checkpoints: list[Path]) -> Gcavt:
     model = Gcavt(config)
     for path in checkpoints:
         checkpoint = read_checkpoint(path)
-        prefixes = tuple(f"{name}." for name in checkpoint.provenance.get("trained", [])) or ("",)
-        chosen = {k: v.float() for k, v in checkpoint.tensors.items() if k.startswith(prefixes)}
+        chosen = {k: v.float() for k, v in checkpoint.tensors.items() if k.startswith(_brought(checkpoint))}
         model.load_state_dict(chosen, strict=False)
     return model
+
+
+def _brought(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """How the names start of what a checkpoint's run has trained."""
+    return tuple(f"{name}." for name in checkpoint.provenance.get("trained", [])) or ("",)
+
+
+def warn_of_random_parts(model: nn.Module, checkpoints: list[Path], trained: list[str]) -> None:
+    """Log it when something computes with weights that no checkpoint has brought and this run does not train.
+
+    A run's checkpoint holds the whole model but brings only what that run has trained: the rest, such as the
+    portrait's light for a re-poser, has to come from its own.
+    """
+    brought = tuple(f"{name}." for name in trained)
+    for path in checkpoints:
+        brought += _brought(read_checkpoint(path))
+    warned: set[str] = set()
+
+    def warn(name: str, *_: object) -> None:
+        if name not in warned:
+            logger.warning("%s has random weights: no --init brings it, this run does not train it", name)
+            warned.add(name)
+
+    for name, module in _random_parts(model, "", brought):
+        module.register_forward_pre_hook(partial(warn, name))
+
+
+def _random_parts(module: nn.Module, path: str, brought: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
+    """The largest parts of which nothing is brought."""
+    names = [f"{path}{name}" for name, _ in module.named_parameters()]
+    if names and not any(name.startswith(brought) for name in names):
+        yield path.removesuffix("."), module
+        return
+    for name, child in module.named_children():
+        yield from _random_parts(child, f"{path}{name}.", brought)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from gcavt.checkpoint import read_checkpoint
+from gcavt.checkpoint import read_checkpoint, save_checkpoint
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from training.assemble import assemble
 from training.datasets.triples import NO_DEPTH, TRACKED, Triples, create_part, finish_part
 from training.objectives.build import build_objective
-from training.objectives.edit_repose import HELD_OUT_IDENTITIES
+from training.objectives.edit_repose import HELD_OUT_IDENTITIES, ReposerStage
 from training.recipes import RECIPES, TrainConfig
-from training.trainer import Trainer, learning_rate, model_from
+from training.trainer import Trainer, learning_rate, model_from, names_of, warn_of_random_parts
 
 IDENTITIES = HELD_OUT_IDENTITIES + 2
 
@@ -111,6 +111,26 @@ def test_assembling_takes_each_part_from_the_run_that_trained_it(data: Path, tmp
         key = next(k for k in joined.tensors if k.startswith(name) and joined.tensors[k].ndim > 1)
         torch.testing.assert_close(joined.tensors[key].float(), source[key].half().float())
     assert "audio_encoder" in joined.provenance["untrained"]
+
+
+@pytest.mark.parametrize("brings_all", [True, False])
+def test_a_run_warns_of_parts_that_it_uses_and_nobody_trained(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, brings_all: bool
+) -> None:
+    first = trainer("reposer", data, tmp_path)
+    path = tmp_path / "init.safetensors"
+    provenance = {} if brings_all else {"trained": first.trained}
+    save_checkpoint(path, first.model, small_config(), provenance)
+    model = model_from(small_config(), [path])
+    stage = first.objective
+    warn_of_random_parts(model, [path], names_of(model, list(stage.trained_modules(model))))
+    assert isinstance(stage, ReposerStage)
+    batch = stage.batch(np.arange(2), np.zeros(2, np.bool_))
+    for _ in range(2):
+        stage.loss(model, batch)
+    warnings = [record.message.split(" has ")[0] for record in caplog.records]
+    # the re-poser needs the light, and never the editor or an image encoder
+    assert warnings == ([] if brings_all else ["generator.reference_encoder.light"])
 
 
 def test_the_learning_rate_warms_up_holds_and_falls() -> None:
