@@ -52,7 +52,7 @@ FRAMES = 24
 MARGIN_DB = 3.0
 """A mixture of int8 and full precision keeps so far from its threshold, for faces that nobody measured."""
 LEAST_OUTPUT_DB = 40.0
-"""Of a network's own output, to compute in eight bits on a CPU. What encoders lose trembles from frame to frame
+"""Of a network's own output, to be computed in int8 on a CPU. What encoders lose trembles from frame to frame
 and hardly shows in one picture: at 28 to 32 dB lips and lids followed real faces by .92 and .93, not .94."""
 GRAPH_PSNR_DB = 50.0
 """An exported network is at least so near to its module; far less means that one of the two is older."""
