@@ -31,6 +31,8 @@ BUNDLE_DIR: Final = Path(gcavt.__file__).parent / "pretrained" / "lite"
 CPU_FEATURES: Final = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
+    "avx_vnni": "AVX VNNI",
+    "avx512_vnni": "AVX-512 VNNI",
     "avx512_bf16": "AVX-512 bf16",
     "amx_bf16": "AMX bf16",
 }

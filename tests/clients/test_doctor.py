@@ -109,7 +109,7 @@ def test_default_backend_says_its_devices_and_precision() -> None:
     check = doctor.check_openvino()
     assert check.status == "ok"
     assert "devices CPU" in check.finding
-    assert check.finding.endswith(("CPU in f32", "CPU in bf16"))
+    assert check.finding.endswith(("CPU in f32", "CPU in bf16", "CPU in int8"))
 
 
 def test_table_puts_the_remedy_below_its_check() -> None:
