@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.native_log import without_chatter
-from engine.native_tasks import closed_with
+from engine.native_tasks import Closing
 from gcavt.preprocessing import Face, face_box, landmarks_68_from_478
 
 MAX_FACES = 2
@@ -53,7 +53,7 @@ class FaceTracker:
         self._image_hw: tuple[int, int] | None = None
         self._last_timestamp_ms = -1
         self._landmarker = _open(self._options)
-        self._close = closed_with(self, self._landmarker)
+        self._close = Closing(self, self._landmarker)
 
     def track(self, image_HWC: NDArray[np.uint8], timestamp_ms: int) -> Face | None:
         """The largest face of an RGB frame, or None where there is none.
@@ -100,7 +100,7 @@ class FaceTracker:
         """Forget the face followed so far, as at a cut to another shot. Takes some 50 ms."""
         self._close()
         self._landmarker = _open(self._options)
-        self._close = closed_with(self, self._landmarker)
+        self._close = Closing(self, self._landmarker)
         self._last_timestamp_ms = -1
 
     def close(self) -> None:

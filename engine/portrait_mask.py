@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.native_log import without_chatter
-from engine.native_tasks import closed_with
+from engine.native_tasks import Closing
 from gcavt.preprocessing import CROP_PX, Face, crop_face, crop_from_box, transform_points
 
 
@@ -44,7 +44,7 @@ class PortraitMask:
                 self._segmenter = ImageSegmenter.create_from_options(options)
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"{model_path} is not a segmentation model: {error}") from error
-        self._close = closed_with(self, self._segmenter)
+        self._close = Closing(self, self._segmenter)
 
     def portrait(self, photo_HWC: NDArray[np.uint8], face: Face) -> Portrait:
         """The face crop with everything but the person in it black. About 20 ms."""
