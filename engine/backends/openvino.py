@@ -144,9 +144,7 @@ class OpenVinoBackend:
     def _describe(self) -> str:
         version = ov.get_version().partition("-")[0]
         processor = self._core.get_property(DEVICE, "FULL_DEVICE_NAME").strip()
-        precision = "bf16" if self._has_bf16 else "f32"
-        if self._engines is not None:
-            precision = "int8"
+        precision = "int8" if self._engines is not None else "bf16" if self._has_bf16 else "f32"
         threads = "all" if self._threads is None else str(self._threads)
         return f"OpenVINO {version}, CPU ({processor}), {precision}, {threads} threads"
 
