@@ -26,6 +26,7 @@ from engine.config import (
 from engine.errors import EngineError, PortInUseError
 from engine.http.app import Server
 from engine.model_worker import LiveModel
+from engine.native_memory import keep_giving_back
 from engine.rtc import settings
 from gcavt.audio import LOOK_AHEADS_MS
 
@@ -57,9 +58,11 @@ async def serve(config: EngineConfig, listener: socket.socket, model: LiveModel)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
+    tidying = asyncio.create_task(keep_giving_back())
     try:
         await stopped.wait()
     finally:
+        tidying.cancel()
         await runner.cleanup()
 
 

@@ -30,6 +30,7 @@ from engine.config import RtcConfig, VideoEncodingConfig
 from engine.mailbox import BoundedQueue
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics
+from engine.native_memory import keep_giving_back
 from engine.rtc import settings
 from engine.rtc.negotiation import answer, new_connection, read_offer, with_start_bitrate
 from engine.sinks.sink import AvatarFrame
@@ -105,7 +106,7 @@ class OurEcho:
         self._sound: BoundedQueue[AudioChunk] = BoundedQueue(100)
         self._source: RemoteSource | None = None
         self._sinks: list[WebRtcSink] = []
-        self._tasks = [asyncio.create_task(self._play())]
+        self._tasks = [asyncio.create_task(self._play()), asyncio.create_task(keep_giving_back())]
 
     async def publish(self, sdp: str) -> str:
         read_offer(sdp, "publish")

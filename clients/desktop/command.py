@@ -26,6 +26,7 @@ from engine.http.service import Service
 from engine.media import AudioChunk
 from engine.metrics import PerformanceMetrics, StageTimes
 from engine.model_worker import LiveModel
+from engine.native_memory import keep_giving_back
 from engine.performance import Performance
 from engine.rtc import settings
 from engine.sinks.open import open_sink
@@ -166,6 +167,7 @@ async def perform(plan: Plan, stop: threading.Event, preview: PreviewSink | None
         model = await asyncio.to_thread(LiveModel.open, plan.config)
         stack.callback(model.close)
         await model.warm_up()
+        stack.callback(asyncio.create_task(keep_giving_back()).cancel)
         service = Service(plan.config, model, clock)
         session = await service.open_session({})
         stack.push_async_callback(service.sessions.end, session)
