@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from engine.errors import BadMediaError
@@ -22,7 +25,8 @@ MODELS = ("lite", "paper", "lite_adain", "lite_refined", "tiny")
 EPILOG = """
 recipes, in the order the shipped model was made:
   editor, reposer             the two halves of the generator, one per core
-  joint                       both together, from --init EDITOR --init REPOSER
+  surface                     depth, normals and light of the portraits, from --init REPOSER
+  joint                       both together, from --init EDITOR --init REPOSER and --init SURFACE
   pose_encoder, expression_encoder, content_encoder, audio_encoder
                               each encoder regressed to exact codes, independent of the generator
   pose_correction, expression_correction, content_correction
@@ -107,11 +111,29 @@ def run(args: argparse.Namespace) -> int:
     if args.processes == 1:
         _train(0, args, config, "")
         return 0
+    with tempfile.TemporaryDirectory() as folder:
+        in_processes(_train, (args, config, f"file://{folder}/rendezvous"), args.processes)
+    return 0
+
+
+def in_processes(work: Callable[..., None], args: tuple[object, ...], count: int) -> None:
+    """Run `work(rank, *args)` in so many processes; told to stop, this one tells them and waits for them."""
     from torch.multiprocessing.spawn import spawn
 
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(_train, (args, config, f"file://{folder}/rendezvous"), nprocs=args.processes)  # type: ignore[no-untyped-call]
-    return 0
+    running = spawn(work, args, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in running.processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not running.join():
+            continue
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _configured(args: argparse.Namespace) -> TrainConfig:
