@@ -168,7 +168,9 @@ class Trainer:
         offset = 0
         for parameter in self.parameters:
             count = parameter.numel()
-            parameter.grad = flat[offset : offset + count].view_as(parameter)
+            # laid out in memory as the parameter is: the fused optimiser goes through both as they lie
+            mean = torch.empty_like(parameter)
+            parameter.grad = mean.copy_(flat[offset : offset + count].view_as(parameter))
             offset += count
 
     @torch.no_grad()

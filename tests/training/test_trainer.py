@@ -145,3 +145,24 @@ def test_the_learning_rate_warms_up_holds_and_falls() -> None:
 def test_an_impossible_recipe_is_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
         TrainConfig(name="x", steps=0)
+
+
+def test_two_processes_step_as_one_does_whatever_the_layout(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fused optimiser goes through weights and gradients as they lie in memory."""
+
+    def weights(world: int) -> list[torch.Tensor]:
+        config = replace(RECIPES["editor"](), steps=2, batch_size=2)
+        torch.manual_seed(0)
+        model = model_from(small_config(), [])
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        objective = build_objective(config, small_config(), data, fresh_model=model)
+        one = Trainer(model, objective, config, tmp_path / str(world))
+        one.world = world  # of which the other has the same gradients
+        one.run()
+        return [parameter.detach().clone() for parameter in one.parameters]
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    for alone, together in zip(weights(1), weights(2), strict=True):
+        torch.testing.assert_close(alone, together)
