@@ -161,6 +161,8 @@ def _split_planes(node: ov.Node) -> bool:
         return False
     if any((size[0], *size[2:]) != (shape[0], *shape[2:]) for size in sizes):
         return False
+    if node.get_type_name() == "Slice" and ((cut := _cut(node)) is None or cut[1] != 1):
+        return False  # a mirrored picture has its shape, too
     rows = ops.reshape(source, integers(*shape[:2], shape[2] * shape[3]), False)
     if node.get_type_name() == "Slice":
         parts = ops.slice(rows, *node.input_values()[1:])

@@ -140,3 +140,15 @@ def test_what_is_no_picture_is_left_alone() -> None:
     kinds = _kinds(model)
     assert rewrite(model) == 0
     assert _kinds(model) == kinds
+
+
+def test_a_mirrored_picture_is_left_alone() -> None:
+    inputs: Arrays = {"picture": np.random.default_rng(0).random((2, 3, 8, 8), np.float32)}
+    picture = ops.parameter([2, 3, 8, 8], name="picture")
+    picture.output(0).set_names({"picture"})
+    ends = (np.array([value], np.int64) for value in (-1, np.iinfo(np.int64).min, -1, 3))
+    mirrored = ops.slice(picture, *ends)
+    mirrored.output(0).set_names({"mirrored"})
+    model = ov.Model([mirrored], [picture])
+    assert rewrite(model) == 0
+    np.testing.assert_array_equal(_outputs(model, inputs)["mirrored"], inputs["picture"][..., ::-1])
