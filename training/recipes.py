@@ -171,8 +171,8 @@ def self_driven_face() -> TrainConfig:
 def gan() -> TrainConfig:
     """The joint stage under two weak patch discriminators, and with detail of the right strength.
 
-    It made `lite` worse where its halves apart made it better (see LOG.md); at a tenth of the rate it was not
-    tried.
+    It made `lite` worse where its halves apart made it better, but on two processes whose gradients were
+    scrambled (see LOG.md, tenth session): not known yet.
     """
     return _sharpened(replace(joint(), name="gan", objective="gan", steps=1500))
 
