@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--identity",
         nargs="+",
         metavar="IMG|NAME",
-        help="photos of one person, the first looking ahead with closed mouth, or the name of an identity "
-        "that comes with the model (default: its first)",
+        help="photos of one person, the first looking ahead with closed mouth, others with an open one or "
+        "from aside, or the name of an identity that comes with the model (default: its first)",
     )
     parser.add_argument("--pose", type=Path, metavar="VIDEO|IMAGE", help="default: sways gently")
     parser.add_argument(

@@ -30,11 +30,14 @@ class BankIdentity:
 
     name: str
     portrait_paths: tuple[Path, ...]
-    """256 px RGB crops on black; the first is the most frontal and neutral."""
+    """256 px RGB crops on black; the first is the most frontal and neutral. With side_poses there are four:
+    the third and fourth are the head turned to the picture's left and right."""
     reference_pose: NDArray[np.float32] | None
     """(6,) pitch, yaw, roll in degrees, then translation in head units; None where it must be estimated."""
     crop_origin: NDArray[np.float32] | None
     """(4,) x, y of the first portrait's face crop, then of the second's; None where landmarks must tell."""
+    side_poses: NDArray[np.float32] | None
+    """(12,) as reference_pose, of the third portrait, then of the fourth; None without those."""
     licence: str
 
 
@@ -146,11 +149,15 @@ def _read_identity(directory: Path) -> BankIdentity:
         raise BundleError(f"{directory} holds no portrait_0.png")
     try:
         values = json.loads((directory / "identity.json").read_text(encoding="utf-8"))
+        side_poses = _numbers(values.get("side_poses"), 12)
+        if side_poses is not None and len(portraits) != 4:
+            raise ValueError(f"side_poses are given, so there must be 4 portraits, not {len(portraits)}")
         return BankIdentity(
             name=directory.name,
             portrait_paths=portraits,
             reference_pose=_numbers(values.get("reference_pose"), 6),
             crop_origin=_numbers(values.get("crop_origin"), 4),
+            side_poses=side_poses,
             licence=str(values.get("licence", "")),
         )
     except (OSError, ValueError, TypeError, AttributeError) as error:

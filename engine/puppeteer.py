@@ -22,7 +22,12 @@ from engine.codes import Code, DrivingCodes, Socket
 from engine.compositor import read_picture
 from engine.errors import BundleError, NoFaceError
 from engine.idle import idle_codes
-from engine.reference_portraits import ReferencePair, pair_references
+from engine.reference_portraits import (
+    ReferencePair,
+    frontal_portraits,
+    pair_references,
+    turned_portraits,
+)
 from gcavt.code_space import pose_from_code, within_reach
 from gcavt.config import EditReposeGeneratorConfig
 from gcavt.preprocessing import (
@@ -73,6 +78,19 @@ class _Portrait:
     landmarks_68: Points | None
 
 
+@dataclass(frozen=True)
+class _References:
+    """What the edit_repose generator looks at, and from where."""
+
+    pair: ReferencePair
+    pose: NDArray[np.float32]
+    """(6,) of the primary."""
+    sides: Sequence[Image]
+    """Turned to the picture's left, then right; the primary where there is none."""
+    side_poses: NDArray[np.float32]
+    """(12,)"""
+
+
 class Puppeteer:
     """The networks of one bundle, joined to the pictures and numbers that the engine speaks of."""
 
@@ -98,7 +116,8 @@ class Puppeteer:
     ) -> IdentityState:
         """An identity out of photos (RGB uint8, any size); the first should look ahead with its mouth closed.
 
-        The photo with the most open mouth lends its teeth, the one with the most closed eyes its lids.
+        Of those that look the same way the one with the most open mouth lends its teeth, the one with the
+        most closed eyes its lids; those turned furthest aside show what a turned head uncovers.
         Raises NoFaceError naming the photo (from 1) that shows no face, ValueError for no photo at all.
         """
         from engine.portrait_mask import PortraitMask
@@ -113,7 +132,7 @@ class Puppeteer:
                     raise NoFaceError(f"No face was found in {_which(number, len(photos))}.")
                 cut_out = cutter.portrait(photo, face)
                 portraits.append(_Portrait(cut_out.image_HWC, cut_out.landmarks_68))
-        return self._identity(name, portraits, None, None)
+        return self._identity(name, portraits, None)
 
     def identity_from_bank(self, name: str) -> IdentityState:
         """An identity that comes with the bundle. Raises BundleError for an unknown name."""
@@ -124,7 +143,7 @@ class Puppeteer:
                 raise BundleError(f"{path} must be {self._config.image_px} px square, got {image.shape[:2]}")
         landmarks = self._landmarks(images) if self._needs_landmarks(bank) else [None] * len(images)
         portraits = [_Portrait(image, points) for image, points in zip(images, landmarks, strict=True)]
-        return self._identity(name, portraits, bank.reference_pose, bank.crop_origin)
+        return self._identity(name, portraits, bank)
 
     def _needs_landmarks(self, bank: BankIdentity) -> bool:
         if not self._is_exact:
@@ -140,20 +159,19 @@ class Puppeteer:
         return [None if face is None else face.landmarks_68 for face in faces]
 
     def _identity(
-        self,
-        name: str,
-        portraits: Sequence[_Portrait],
-        reference_pose: NDArray[np.float32] | None,
-        crop_origin: NDArray[np.float32] | None,
+        self, name: str, portraits: Sequence[_Portrait], bank: BankIdentity | None
     ) -> IdentityState:
         primary = portraits[0]
-        codes = [self._identity_code(portrait.image_HWC) for portrait in portraits]
+        has_sides = bank is not None and bank.side_poses is not None
+        ahead = portraits[:2] if has_sides else portraits
+        codes = [self._identity_code(portrait.image_HWC) for portrait in ahead]
         tensors: Tensors = {"identity_code": np.mean(codes, axis=0, dtype=np.float32)}
         if isinstance(self._config.generator, EditReposeGeneratorConfig):
-            if reference_pose is None:
-                reference_pose = pose_from_code(self.pose_code(primary.image_HWC, _points(primary, name)))
-            tensors["reference_pose"] = reference_pose[None]
-            tensors |= self._reference_state(name, portraits, crop_origin, self._config.generator)
+            if bank is None or bank.reference_pose is None or bank.crop_origin is None:
+                references = self._read_references(name, portraits, self._config.generator)
+            else:
+                references = _known_references(portraits, bank, bank.reference_pose, bank.crop_origin)
+            tensors |= self._reference_state(references)
         rest = None
         if primary.landmarks_68 is not None:
             rest = self.codes_of_face(primary.image_HWC, primary.landmarks_68)
@@ -171,25 +189,33 @@ class Puppeteer:
         inputs = {"portrait_image": to_network(image)[None]}
         return self._backend.run("identity_encoder", inputs)["identity_code"]
 
-    def _reference_state(
-        self,
-        name: str,
-        portraits: Sequence[_Portrait],
-        crop_origin: NDArray[np.float32] | None,
-        generator: EditReposeGeneratorConfig,
-    ) -> Tensors:
+    def _read_references(
+        self, name: str, portraits: Sequence[_Portrait], generator: EditReposeGeneratorConfig
+    ) -> _References:
+        """What photos lend, by what the tracker and the pose encoder read in them."""
         images = [portrait.image_HWC for portrait in portraits]
-        if crop_origin is None:
-            points = [self.refined(p.image_HWC, _points(p, name)) for p in portraits]
-            pair = pair_references(images, points, generator)
-        else:
-            pair = ReferencePair(images[0], images[min(1, len(images) - 1)], crop_origin)
+        points = [self.refined(p.image_HWC, _points(p, name)) for p in portraits]
+        poses = [pose_from_code(self._pose_code(*seen)) for seen in zip(images, points, strict=True)]
+        yaws = [float(pose[1]) for pose in poses]
+        ahead, sides = frontal_portraits(yaws), turned_portraits(yaws)
+        pair = pair_references([images[i] for i in ahead], [points[i] for i in ahead], generator)
+        return _References(
+            pair, poses[0], [images[i] for i in sides], np.concatenate([poses[i] for i in sides])
+        )
+
+    def _reference_state(self, references: _References) -> Tensors:
+        pair = references.pair
         inputs = {
             "primary_image": to_network(pair.primary_HWC)[None],
             "secondary_image": to_network(pair.secondary_HWC)[None],
             "crop_origin": pair.crop_origin[None],
+            "side_images": np.concatenate([to_network(side) for side in references.sides])[None],
         }
-        return self._backend.run("reference_encoder", inputs) | {"crop_origin": pair.crop_origin[None]}
+        return self._backend.run("reference_encoder", inputs) | {
+            "reference_pose": references.pose[None],
+            "crop_origin": pair.crop_origin[None],
+            "side_poses": references.side_poses[None],
+        }
 
     # -- codes ---------------------------------------------------------------------------------------------
 
@@ -305,6 +331,19 @@ class Puppeteer:
         for network, spec in engine_specs(self._config).items():
             inputs = {t.name: np.zeros(t.with_batch(1), np.float32) for t in spec.inputs}
             self._backend.run(network, inputs)
+
+
+def _known_references(
+    portraits: Sequence[_Portrait],
+    bank: BankIdentity,
+    pose: NDArray[np.float32],
+    crop_origin: NDArray[np.float32],
+) -> _References:
+    images = [portrait.image_HWC for portrait in portraits]
+    pair = ReferencePair(images[0], images[min(1, len(images) - 1)], crop_origin)
+    if bank.side_poses is None:
+        return _References(pair, pose, [images[0]] * 2, np.tile(pose, 2))
+    return _References(pair, pose, images[2:], bank.side_poses)
 
 
 def _first(codes_BD: NDArray[np.float32]) -> Code:

@@ -1,4 +1,6 @@
-"""Which photo of several lends what: teeth from the most open mouth, lids from the most closed eyes."""
+"""Which photo of several lends what: teeth from the most open mouth, lids from the most closed eyes, and
+what a turned head uncovers from those turned aside.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,8 @@ _INNER_LIPS = (62, 66)
 """Middle of the upper and of the lower inner lip among the 68 landmarks."""
 _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 """Upper and lower lid, one above the other."""
+TURNED_DEG = 12.0
+"""A photo turned this much further than the primary is one from the side."""
 SEAM_BELOW_EYES_PX = 24
 SEAM_HALF_WIDTH_PX = 6
 
@@ -46,6 +50,21 @@ def pair_references(
         seam_y = origins[mouth][1] + generator.crop_eye_offset_px[1] + SEAM_BELOW_EYES_PX
         secondary = _with_upper_part(secondary, portraits[lids], (int(right), int(down)), seam_y)
     return ReferencePair(portraits[0], secondary, np.array([*origins[0], *origins[mouth]], np.float32))
+
+
+def turned_portraits(yaw_deg: Sequence[float]) -> tuple[int, int]:
+    """The portraits turned furthest to the picture's left and right, 0 where none is turned aside so.
+
+    yaw_deg: of each portrait, the primary first; to the right positive.
+    """
+    turns = np.subtract(yaw_deg, yaw_deg[0])
+    left, right = int(turns.argmin()), int(turns.argmax())
+    return left if turns[left] <= -TURNED_DEG else 0, right if turns[right] >= TURNED_DEG else 0
+
+
+def frontal_portraits(yaw_deg: Sequence[float]) -> list[int]:
+    """The portraits that are not turned aside from the primary, it among them."""
+    return [i for i, yaw in enumerate(yaw_deg) if abs(yaw - yaw_deg[0]) < TURNED_DEG]
 
 
 def mouth_opening(landmarks_68: Points) -> float:

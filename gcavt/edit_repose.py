@@ -4,7 +4,8 @@
    of the codes, still at the reference's pose. A second reference (an open mouth with teeth) is warped too.
 2. The *re-poser* predicts depth z and the head/neck blend h of the target view; flow from the target to the
    reference follows from (z, h, both poses) analytically. The edited picture is warped by it, lit as the
-   turned surface is under the portrait's light, and repaired.
+   turned surface is under the portrait's light, and repaired. What a turned head uncovers comes from one of
+   two *side portraits*, warped likewise.
 
 What depends on the identity alone is computed once (`ReferenceEncoder`). Only standard operators are used,
 GridSample in two dimensions, so the generator runs on every backend.
@@ -26,6 +27,13 @@ from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose_shapes import LIGHT_TERMS, reference_state_shapes
 
 _EPS = 1e-4
+Maps = tuple[Tensor, Tensor, Tensor]
+"""Appearance maps at 1/4, 1/8 and 1/16 of the portrait."""
+
+SIDE_FADE_DEG = 6.0
+"""Turned by less than this a head needs less of a side portrait, at rest nothing: so left and right join."""
+SIDE_LEAST_DEG = 10.0
+"""Less turned than this, from the primary, a side portrait counts for less."""
 
 
 class _AdainRelu(torch.autograd.Function):
@@ -146,11 +154,29 @@ class HeadGeometry(nn.Module):
         Channel 0 is depth z in head units (towards the camera positive), channel 1 how far the point follows
         the head (1) rather than the body (0). Poses are degrees and head units.
         """
-        moved = self._moved(self.grid, depth_blend_B2HW, target_pose_B6, reference_pose_B6)
+        return self._project(self._moved(self.grid, depth_blend_B2HW, target_pose_B6, reference_pose_B6))
+
+    def look_up(
+        self, guess_B2HW: Tensor, known_BCHW: Tensor, target_pose_B6: Tensor, reference_pose_B6: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A guess of the target's depth and blend, mended by the reference's: one fixed-point step.
+
+        Second (B, 1, H, W): how far, in head units, the surface that the reference shows there lies before
+        the point that was guessed; what is well above 0 hides it. Third: what else is known there.
+        """
+        moved = self._moved(self.grid, guess_B2HW, target_pose_B6, reference_pose_B6)
+        position = self._project(moved)
+        found = sample(known_BCHW, position * (known_BCHW.shape[3] / self.image_px))
+        before = found[:, :1] - moved[:, 2:].reshape(-1, 1, self.map_px, self.map_px)
+        mended = self.carry_over(position, found[:, :2], target_pose_B6, reference_pose_B6)
+        return mended, before, found[:, 2:]
+
+    def _project(self, points_B3P: Tensor) -> Tensor:
+        """Positions (B, 2, H, W) in the picture of points in space."""
         half = self.image_px / 2
-        per_unit = self.focal_px / (self.distance - moved[:, 2:])
-        u = half + moved[:, :1] * per_unit
-        v = half - (moved[:, 1:2] - self.height) * per_unit
+        per_unit = self.focal_px / (self.distance - points_B3P[:, 2:])
+        u = half + points_B3P[:, :1] * per_unit
+        v = half - (points_B3P[:, 1:2] - self.height) * per_unit
         return torch.cat([u, v], 1).reshape(-1, 2, self.map_px, self.map_px)
 
     def carry_over(
@@ -268,7 +294,7 @@ class ReferenceDepth(nn.Module):
         with torch.no_grad():
             self.mean.copy_(F.interpolate(depth_blend_2HW[None], self.mean.shape[2:], mode="bilinear"))
 
-    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Maps) -> tuple[Tensor, Tensor]:
         """Depth and blend (B, 2, 64, 64) and unit normals (B, 3, 64, 64), from maps at 1/4, 1/8 and 1/16."""
         map_4, map_8, map_16 = maps
         x = self.conv_8(torch.cat([_upsample(self.conv_16(map_16)), map_8], 1))
@@ -306,6 +332,7 @@ class ReferenceEncoder(nn.Module):
         self.map_8 = nn.Sequential(_conv_norm(maps[0], maps[1], 2), _conv_norm(maps[1], maps[1]))
         self.map_16 = nn.Sequential(_conv_norm(maps[1], maps[2], 2), _conv_norm(maps[2], maps[2]))
         self.depth = ReferenceDepth(generator, config.image_px // 4)
+        self.side_depth = ReferenceDepth(generator, config.image_px // 4)
         self.light = ReferenceLight(generator, config.image_px // 16)
         self.register_buffer("crop_grid", pixel_grid(*self.crop_size), persistent=False)
 
@@ -322,29 +349,54 @@ class ReferenceEncoder(nn.Module):
         x4 = self.editor_4(x2)
         return self.skip_2(x2) + self.skip_1(x1), self.skip_4(x4), self.editor_8(x4)
 
-    def encode_maps(self, primary_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_maps(self, portrait_B3HW: Tensor) -> Maps:
         """Appearance maps at 1/4, 1/8 and 1/16 of the portrait, for the re-poser."""
-        map_4 = self.map_4(primary_B3HW)
+        map_4 = self.map_4(portrait_B3HW)
         map_8 = self.map_8(map_4)
         return map_4, map_8, self.map_16(map_8)
 
-    def surface(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def surface(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
         """Depth and blend, normals, and the light on them."""
         return *self.depth(maps), self.light(maps[2])
 
+    def encode_portraits(self, primary_B3HW: Tensor, sides_B6HW: Tensor) -> tuple[Maps, Maps]:
+        """Appearance maps of the primary, and of the left sides followed by the right ones in a mirror (2 B).
+
+        So one network knows turned heads. The statistics that the maps are normalised by are the primaries'.
+        """
+        left, right = torch.split(sides_B6HW, 3, 1)
+        maps = self.encode_maps(primary_B3HW)
+        networks = (self.map_4, self.map_8, self.map_16)
+        were_training = [network.training for network in networks]
+        for network in networks:
+            network.eval()
+        side_maps = self.encode_maps(torch.cat([left, right.flip(3)]))
+        for network, was_training in zip(networks, were_training, strict=True):
+            network.train(was_training)
+        return maps, side_maps
+
+    def side_surfaces(self, maps: Maps) -> Tensor:
+        """Depth, blend and normals of both sides (B, 10, 64, 64), from their maps of `encode_portraits`."""
+        depth, normal = self.side_depth(maps)
+        n = depth.shape[0] // 2
+        mirror = normal.new_tensor([-1.0, 1.0, 1.0])[None, :, None, None]
+        return torch.cat([depth[:n], normal[:n], depth[n:].flip(3), normal[n:].flip(3) * mirror], 1)
+
     def forward(
-        self, primary_image: Tensor, secondary_image: Tensor, crop_origin: Tensor
+        self, primary_image: Tensor, secondary_image: Tensor, crop_origin: Tensor, side_images: Tensor
     ) -> tuple[Tensor, ...]:
         """The reference state, in the order of `reference_state_shapes`.
 
-        Both images are (B, 3, 256, 256) in [0, 1] on black; give the primary twice where there is one photo.
+        Images are (B, 3, 256, 256) in [0, 1] on black; side_images (B, 6, 256, 256) is the head turned to the
+        picture's left, then to its right. Give the primary in place of what is missing.
         crop_origin (B, 4) is x, y of the primary's crop, then of the secondary's, in whole pixels.
         """
         crops = torch.cat(
             [self.crop(primary_image, crop_origin[:, :2]), self.crop(secondary_image, crop_origin[:, 2:])], 1
         )
-        maps = self.encode_maps(primary_image)
-        return (primary_image, crops, *self.encode_crops(crops), *maps, *self.surface(maps))
+        maps, side_maps = self.encode_portraits(primary_image, side_images)
+        surfaces = (*self.surface(maps), side_images, self.side_surfaces(side_maps))
+        return (primary_image, crops, *self.encode_crops(crops), *maps, *surfaces)
 
 
 class _DecoderBlock(nn.Module):
@@ -489,6 +541,28 @@ class _ReposerBlock(nn.Module):
         return result
 
 
+class Sides(NamedTuple):
+    """Two more portraits, of the head turned to the picture's left and to its right."""
+
+    poses: Tensor
+    """(B, 12) as reference_pose, left then right; what is missing has the primary's."""
+    images: Tensor
+    """(B, 6, 256, 256)."""
+    surfaces: Tensor
+    """(B, 10, 64, 64) depth less the head's translation z, blend and normals of each."""
+
+
+class _Side(NamedTuple):
+    """The one of them that is of use, as `Reposer` picks it."""
+
+    pose: Tensor
+    image: Tensor
+    known: Tensor
+    """(B, 5, 64, 64) depth, blend and normals."""
+    use: Tensor
+    """(B, 1, 1, 1) 0 where the target is not turned, or the side portrait is not; else up to 1."""
+
+
 class Repose(NamedTuple):
     """What the re-poser puts out, with the geometry that training supervises."""
 
@@ -505,7 +579,7 @@ class Repose(NamedTuple):
     normal_64: Tensor
     """(B, 3, 64, 64) unit normals of the target view."""
     lit: Tensor
-    """(B, 3, 256, 256) the warped reference under the target's light, before anything is painted."""
+    """(B, 3, 256, 256) the warped portraits under the target's light, before anything is painted."""
     keep: Tensor
     """(B, 1, 256, 256) how much of it is kept in the image; the rest is paint."""
 
@@ -543,6 +617,11 @@ class Reposer(nn.Module):
         self.warped_128 = nn.Conv2d(3, widths[4], 4, 2, 1)
         # five channels for each of 2 x 2 pixels
         self.out = nn.Conv2d(widths[4], 5 * 4, 3, 1, 1)
+        # the side portrait's share: told by what hides what, then by the features
+        self.side_cues_64 = nn.Conv2d(5, 1, 1)
+        self.side_share_64 = nn.Conv2d(widths[3], 1, 3, 1, 1)
+        self.side_share_128 = nn.Conv2d(widths[4], 1, 3, 1, 1)
+        self.side_64 = nn.Conv2d(9, widths[3], 1)
         self.geometry_32 = HeadGeometry(generator, side, side // 8)
         self.geometry_64 = HeadGeometry(generator, side, side // 4)
         self.geometry_128 = HeadGeometry(generator, side, side // 2)
@@ -551,10 +630,15 @@ class Reposer(nn.Module):
             nn.init.normal_(layer.weight, 0, std)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-        for conv in (self.depth_64, self.depth_128, self.gain_64, self.normals_64):
+        sides = (self.side_cues_64, self.side_share_64, self.side_share_128, self.side_64)
+        for conv in (self.depth_64, self.depth_128, self.gain_64, self.normals_64, *sides):
             nn.init.zeros_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
+        with torch.no_grad():  # what faces the side's camera more, or is hidden to the portrait's
+            self.side_cues_64.weight[0, :3, 0, 0] = torch.tensor([4.0, 6.0, -6.0])
+            assert self.side_cues_64.bias is not None
+            self.side_cues_64.bias.fill_(-1.5)
         self.register_buffer("pose_scale", torch.tensor(POSE_SCALE.tolist()), persistent=False)
         self.register_buffer("image_grid", pixel_grid(side, side), persistent=False)
         self.register_buffer("prefer", torch.tensor([0.0, 1.5])[None, :, None, None], persistent=False)
@@ -574,13 +658,14 @@ class Reposer(nn.Module):
     def forward(
         self,
         edited_B3HW: Tensor,
-        maps: tuple[Tensor, Tensor, Tensor],
+        maps: Maps,
         surface: tuple[Tensor, Tensor, Tensor],
         identity_code: Tensor,
         pose_code: Tensor,
         expression_code: Tensor,
         content_code: Tensor,
         reference_pose: Tensor,
+        sides: Sides,
     ) -> Repose:
         target_pose = pose_code[:, :6] * self.pose_scale
         reference_code = reference_pose / self.pose_scale
@@ -590,30 +675,56 @@ class Reposer(nn.Module):
         guess = guess + F.pad(target_pose[:, 5:6], (0, 1))[:, :, None, None]
         reference_depth, reference_normal, light = surface
         known = reference_depth + F.pad(reference_pose[:, 5:6], (0, 1))[:, :, None, None]
+        known = torch.cat([known, reference_normal], 1)
         poses = target_pose, reference_pose
-        depth_32 = self._carried_over(self.geometry_32, guess, known, poses)
-        depth_64 = self._carried_over(self.geometry_64, _upsample_smooth(depth_32), known, poses)
+        side = _pick_side(sides, *poses)
+        side_poses = target_pose, side.pose
+        depth_32, _, _ = self.geometry_32.look_up(guess, known, *poses)
+        depth_64, hidden, facing = self.geometry_64.look_up(_upsample_smooth(depth_32), known, *poses)
+        side_depth, _, _ = self.geometry_32.look_up(guess, side.known, *side_poses)
+        side_depth, side_hidden, side_facing = self.geometry_64.look_up(
+            _upsample_smooth(side_depth), side.known, *side_poses
+        )
+        # told as they are: with a gradient, depth would be bent until it tells what is of use
+        cues = torch.cat([hidden, side_hidden, side_depth - depth_64], 1).clamp(-0.5, 0.5)
+        cues = torch.cat([side_facing[:, 2:] - facing[:, 2:], cues], 1).detach()
         map_4, map_8, map_16 = maps
         x = self.constant + F.avg_pool2d(self.enter(map_16), 2)
         for block, values in zip(self.blocks[:3], affine[:3], strict=True):
             x = block(x, values)
         x = x + self.warped_32(sample(map_8, self.geometry_32(depth_32, *poses) / 8))
         x = self.blocks[3](x, affine[3])
+        side_logit = self.side_cues_64(cues) + self.side_share_64(x)
+        side_share = hard_sigmoid(side_logit) * side.use
+        depth_64 = depth_64 + side_share * (side_depth - depth_64)
         refined_64 = depth_64 + self.depth_64(x) * 0.2
         found = sample(torch.cat([reference_normal, map_4], 1), self.geometry_64(refined_64, *poses) / 4)
         before = F.normalize(found[:, :3], dim=1)
         normal = self.geometry_64.turned(before, refined_64[:, 1:], reference_pose, target_pose)
+        side_position = self.geometry_64(refined_64, *side_poses)
+        side_before = F.normalize(sample(side.known[:, 2:], side_position / 4), dim=1)
+        side_normal = self.geometry_64.turned(side_before, refined_64[:, 1:], side.pose, target_pose)
+        normal = F.normalize(normal + side_share * (side_normal - normal), dim=1)
         x = x + self.warped_64(found[:, 3:]) + self.normals_64(torch.cat([before, normal], 1))
-        gain = _upsample_smooth(relighting(light, before, normal) * (1 + self.gain_64(x)), 4.0)
+        x = x + self.side_64(torch.cat([side_before, cues, side_share], 1) * side.use)
+        gain, side_gain = relighting(light, before, normal), relighting(light, side_before, normal)
+        gain = (gain + side_share * (side_gain - gain)) * (1 + self.gain_64(x))
         x = self.blocks[4](x, affine[4])
         refine = self.depth_128(x)
         depth_128 = _upsample_smooth(refined_64) + refine[:, :2] * 0.1
         position = self.geometry_128(depth_128, *poses) + refine[:, 2:]
-        flow = position - self.geometry_128.grid
+        side_position = self.geometry_128(depth_128, *side_poses)
+        side_logit = _upsample_smooth(side_logit) + self.side_share_128(x)
+        side_share = hard_sigmoid(side_logit) * side.use
+        flow, side_flow = position - self.geometry_128.grid, side_position - self.geometry_128.grid
+        # all at once: a CPU enlarges eight channels in the time of one
+        enlarged = _upsample_smooth(torch.cat([flow, side_flow, side_share, _upsample_smooth(gain)], 1))
+        flow, side_flow, side_share, gain = torch.split(enlarged, [2, 2, 1, 3], 1)
         # a portrait often cuts the hair: mirrored at the edge it goes on, held there it would streak
-        warped = sample(edited_B3HW, self.image_grid + _upsample_smooth(flow), padding="reflection")
+        warped = sample(edited_B3HW, self.image_grid + flow, padding="reflection")
+        side_warped = sample(side.image, self.image_grid + side_flow, padding="reflection")
         shift, scale = affine[-1].chunk(2, 1)
-        lit = warped * gain
+        lit = (warped + side_share * (side_warped - warped)) * gain
         x = adain_relu(x + self.warped_128(lit), scale + 1, shift)
         weights, paint = torch.split(F.pixel_shuffle(self.out(x), 2), [2, 3], 1)
         mask, keep = torch.split(hard_sigmoid(weights + self.prefer), 1, 1)
@@ -621,14 +732,21 @@ class Reposer(nn.Module):
         rgb = painted + keep * (lit - painted)
         return Repose(rgb * mask, mask, depth_64, depth_128, position, normal, lit, keep)
 
-    @staticmethod
-    def _carried_over(
-        geometry: HeadGeometry, guess: Tensor, reference_depth: Tensor, poses: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        """A guess of the target's depth and blend, mended by the reference's: one fixed-point step."""
-        position = geometry(guess, *poses)
-        found = sample(reference_depth, position * (reference_depth.shape[3] / geometry.image_px))
-        return geometry.carry_over(position, found, *poses)
+
+def _pick_side(sides: Sides, target_pose_B6: Tensor, reference_pose_B6: Tensor) -> _Side:
+    """The side that the target is turned to, from the portrait's pose; at rest neither is of use."""
+    turn = target_pose_B6[:, 1:2] - reference_pose_B6[:, 1:2]
+    is_left = turn < 0
+
+    def of(both: Tensor) -> Tensor:
+        left, right = both.chunk(2, 1)
+        return torch.where(is_left.reshape(-1, *[1] * (both.dim() - 1)), left, right)
+
+    pose, surface = of(sides.poses), of(sides.surfaces)
+    side_turn = (pose[:, 1:2] - reference_pose_B6[:, 1:2]) * torch.where(is_left, -1.0, 1.0)
+    use = (turn.abs() / SIDE_FADE_DEG).clamp(0, 1) * (side_turn / SIDE_LEAST_DEG).clamp(0, 1)
+    known = surface + F.pad(pose[:, 5:6], (0, 4))[:, :, None, None]
+    return _Side(pose, of(sides.images), known, use[:, :, None, None])
 
 
 class EditReposeGenerator(nn.Module):
@@ -667,11 +785,13 @@ class EditReposeGenerator(nn.Module):
         content_code: Tensor,
         reference_pose: Tensor,
         crop_origin: Tensor,
+        side_poses: Tensor,
         *state: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Image (B, 3, 256, 256) in [0, 1] on black, and mask (B, 1, 256, 256).
 
-        reference_pose (B, 6) in degrees and head units; `state` as `ReferenceEncoder` returns it.
+        reference_pose (B, 6) and side_poses (B, 12), left then right, in degrees and head units; `state` as
+        `ReferenceEncoder` returns it.
         """
         edited = self.edit(expression_code, content_code, crop_origin, state)
         result = self.reposer(
@@ -683,5 +803,6 @@ class EditReposeGenerator(nn.Module):
             expression_code,
             content_code,
             reference_pose,
+            Sides(side_poses, state[11], state[12]),
         )
         return result.image.clamp(0, 1), result.mask

@@ -29,4 +29,6 @@ def reference_state_shapes(config: GcavtConfig) -> dict[str, tuple[int, ...]]:
         "reference_depth": (2, side // 4, side // 4),
         "reference_normal": (3, side // 4, side // 4),
         "reference_light": (3, LIGHT_TERMS),
+        "reference_sides": (6, side, side),
+        "reference_side_surfaces": (10, side // 4, side // 4),
     }

@@ -38,6 +38,7 @@ recipes, in the order the shipped model was made:
   editor_gan, reposer_gan     weak discriminators on mouth and eyes, detail of the right strength; last, from
                               --init JOINT, one per core
   reposer_behind_editor       reposer_gan once more, on what the finished editor makes, from --init of both
+  reposer_again               the same without discriminators, where it has something new to learn
 other recipes:
   gan                         the same with both halves together
   sync                        the paper's first stage: content and audio encoder agree, by contrast

@@ -37,6 +37,7 @@ from training.metrics.showcase import (
     three_source_sheet,
     words_sheet,
 )
+from training.metrics.turned import evaluate_turned
 
 SHEET_ROWS = 8
 TEST_COUNTS = TripleCounts(identities=12, references=2, triples=4, posed_share=0.0)
@@ -224,6 +225,8 @@ def evaluate(subjects: Subjects, settings: Settings, out: Path) -> Iterator[dict
             control = evaluate_control(other, held_out, reader, settings.control, ways=("encoders",))
             figures["beside"] = {"model": name, "control": control}
         _write_png(out / "control.png", control_sheet(actor, held_out, reader))
+    figures["turned"], sheet = evaluate_turned(actor, held_out)
+    _write_png(out / "turned.png", sheet)
     yield figures
     film = evaluate_performance(actor, held_out, settings.seconds)
     _write_png(out / "sound.png", sound_strip(film))

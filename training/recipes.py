@@ -56,7 +56,7 @@ class TrainConfig:
     pose_noise: float = 0.0
     """Noise on both poses in units of POSE_SCALE."""
     single_reference_share: float = 0.35
-    """How often the second reference is withheld, so that one photo still works."""
+    """How often all references but the first are withheld, so that one photo still works."""
     real_share: float = 0.4
     """Share of pseudo-labelled real frames in an image encoder's batches, where they are given."""
     feature_weight: float = 0.0
@@ -194,6 +194,11 @@ def reposer_behind_editor() -> TrainConfig:
     return replace(reposer_gan(), name="reposer_behind_editor", own_edit_share=0.7)
 
 
+def reposer_again() -> TrainConfig:
+    """The same without discriminators, which are sure of themselves before anything new is learnt."""
+    return replace(reposer_behind_editor(), name="reposer_again", gan_weight=0.0, steps=340, warmup_steps=30)
+
+
 def _sharpened(config: TrainConfig) -> TrainConfig:
     return replace(config, learning_rate=3e-4, hold_share=0.4, gan_weight=0.3, contrast_weight=1.0)
 
@@ -284,6 +289,7 @@ RECIPES = {
         editor_gan,
         reposer_gan,
         reposer_behind_editor,
+        reposer_again,
         distil,
     )
 }

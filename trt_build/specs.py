@@ -135,7 +135,12 @@ def _reference_encoder(config: GcavtConfig) -> EngineSpec:
     side = config.image_px
     return EngineSpec(
         name="reference_encoder",
-        inputs=_tensors(primary_image=(3, side, side), secondary_image=(3, side, side), crop_origin=(4,)),
+        inputs=_tensors(
+            primary_image=(3, side, side),
+            secondary_image=(3, side, side),
+            crop_origin=(4,),
+            side_images=(6, side, side),
+        ),
         outputs=_tensors(**reference_state_shapes(config)),
     )
 
@@ -148,7 +153,9 @@ def _generator(config: GcavtConfig) -> EngineSpec:
         content_code=(config.content_dim,),
     )
     if isinstance(config.generator, EditReposeGeneratorConfig):
-        inputs += _tensors(reference_pose=(6,), crop_origin=(4,), **reference_state_shapes(config))
+        inputs += _tensors(
+            reference_pose=(6,), crop_origin=(4,), side_poses=(12,), **reference_state_shapes(config)
+        )
     side = config.image_px
     return EngineSpec(
         name="generator", inputs=inputs, outputs=_tensors(image=(3, side, side), mask=(1, side, side))

@@ -14,6 +14,9 @@ from torch import nn
 from gcavt.code_space import POSE_SCALE
 from trt_build.specs import EngineSpec, TensorSpec
 
+SIDE_YAW_DEG = 30.0
+"""How far heads are turned in sampled side portraits."""
+
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -30,6 +33,10 @@ def _sample(tensor: TensorSpec, batch: int, seed: int) -> NDArray[np.float32]:
         return rng.integers(20, 60, shape).astype(np.float32)
     if tensor.name == "reference_pose":
         return (rng.standard_normal(shape) * POSE_SCALE).astype(np.float32)
+    if tensor.name == "side_poses":
+        ahead = rng.standard_normal((*shape[:-1], 2, POSE_SCALE.size)) * POSE_SCALE
+        ahead[..., 1] += np.array([-SIDE_YAW_DEG, SIDE_YAW_DEG])
+        return ahead.reshape(shape).astype(np.float32)
     if tensor.name.endswith("_code"):
         return rng.standard_normal(shape).astype(np.float32)
     return rng.random(shape, np.float32)

@@ -70,6 +70,6 @@ function photosTile(onPhotos) {
     if (input.files.length > 0) onPhotos([...input.files]);
     input.value = ""; // the same file may be picked again
   });
-  const title = "One photo or several of the same person";
+  const title = "One photo or several of the same person: ahead, with an open mouth, from both sides";
   return element("label", { className: "identity photos", title }, input, element("b", {}, "+"), element("span", {}, "photos"));
 }

@@ -3,7 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.reference_portraits import eye_opening, mouth_opening, pair_references
+from engine.reference_portraits import (
+    eye_opening,
+    frontal_portraits,
+    mouth_opening,
+    pair_references,
+    turned_portraits,
+)
 from gcavt.config import EditReposeGeneratorConfig
 
 GENERATOR = EditReposeGeneratorConfig()
@@ -58,3 +64,14 @@ def test_a_photo_with_open_mouth_and_closed_eyes_is_taken_as_it_is() -> None:
     both = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     pair = pair_references([flat(10), both], [face(), face(lip_gap=30, lid_gap=0)], GENERATOR)
     assert np.array_equal(pair.secondary_HWC, both)
+
+
+def test_the_portraits_turned_furthest_aside_are_the_sides() -> None:
+    assert turned_portraits([2.0, -20.0, 25.0, -35.0, 4.0]) == (3, 2)
+    assert frontal_portraits([2.0, -20.0, 25.0, -35.0, 4.0]) == [0, 4]
+
+
+def test_a_portrait_hardly_turned_is_no_side() -> None:
+    assert turned_portraits([0.0, 11.0, -11.0]) == (0, 0)
+    assert turned_portraits([-10.0, 11.0]) == (0, 1)
+    assert turned_portraits([5.0]) == (0, 0)

@@ -46,12 +46,15 @@ def portrait(batch: int = 1) -> torch.Tensor:
 
 
 ORIGIN = torch.tensor([[56.0, 60.0, 58.0, 62.0]])
+SIDES = torch.cat([portrait().flip(2), portrait().flip(3)], 1)
+NOT_TURNED = torch.zeros(1, 12)
+TURNED = torch.tensor([[0, -30.0, 0, 0, 0, 0, 0, 30.0, 0, 0, 0, 0]])
 
 
 def test_image_and_mask_have_the_promised_shape_and_range(generator: EditReposeGenerator) -> None:
     with torch.no_grad():
-        state = generator.reference_encoder(portrait(), portrait(), ORIGIN)
-        image, mask = generator(*codes(), torch.zeros(1, 6), ORIGIN, *state)
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN, SIDES)
+        image, mask = generator(*codes(), torch.zeros(1, 6), ORIGIN, NOT_TURNED, *state)
     assert image.shape == (1, 3, 256, 256)
     assert mask.shape == (1, 1, 256, 256)
     assert 0 <= image.min() and image.max() <= 1
@@ -60,7 +63,7 @@ def test_image_and_mask_have_the_promised_shape_and_range(generator: EditReposeG
 
 def test_the_reference_state_has_the_declared_names_and_shapes(generator: EditReposeGenerator) -> None:
     with torch.no_grad():
-        state = generator.reference_encoder(portrait(), portrait(), ORIGIN)
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN, SIDES)
     shapes = reference_state_shapes(small_config())
     assert [tuple(tensor.shape[1:]) for tensor in state] == list(shapes.values())
     assert all(name.startswith("reference_") for name in shapes)
@@ -155,7 +158,7 @@ def test_harmonics_relight_a_surface_as_the_lights_brightness_says() -> None:
 
 def test_an_untrained_light_changes_almost_nothing(generator: EditReposeGenerator) -> None:
     with torch.no_grad():
-        light = generator.reference_encoder(portrait(), portrait(), ORIGIN)[10]
+        light = generator.reference_encoder(portrait(), portrait(), ORIGIN, SIDES)[10]
     torch.manual_seed(4)
     before, after = (F.normalize(torch.randn(1, 3, 8, 8), dim=1) for _ in range(2))
     assert (relighting(light, before, after) - 1).abs().max() < 0.2
@@ -215,9 +218,11 @@ def test_fused_adain_equals_instance_norm_in_value_and_gradient() -> None:
 def test_the_mouth_code_reaches_the_picture(generator: EditReposeGenerator) -> None:
     identity, pose, expression, content = codes()
     with torch.no_grad():
-        state = generator.reference_encoder(portrait(), portrait(), ORIGIN)
-        one, _ = generator(identity, pose, expression, content, torch.zeros(1, 6), ORIGIN, *state)
-        two, _ = generator(identity, pose, expression, -content, torch.zeros(1, 6), ORIGIN, *state)
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN, SIDES)
+        one, _ = generator(identity, pose, expression, content, torch.zeros(1, 6), ORIGIN, NOT_TURNED, *state)
+        two, _ = generator(
+            identity, pose, expression, -content, torch.zeros(1, 6), ORIGIN, NOT_TURNED, *state
+        )
     assert (one - two).abs().max() > 1e-4
 
 
@@ -228,7 +233,73 @@ def test_lite_generates_within_its_budget_of_operations() -> None:
     with torch.device("meta"):
         lite = EditReposeGenerator(config)
         state = [torch.empty(1, *shape) for shape in reference_state_shapes(config).values()]
-        inputs = [torch.empty(1, width) for width in (512, 12, 256, 256, 6, 4)]
+        inputs = [torch.empty(1, width) for width in (512, 12, 256, 256, 6, 4, 12)]
         with FlopCounterMode(display=False) as counter:
             lite(*inputs, *state)
     assert counter.get_total_flops() < 1.5e9
+
+
+def drawn(
+    generator: EditReposeGenerator, yaw_deg: float, sides: torch.Tensor, side_poses: torch.Tensor
+) -> torch.Tensor:
+    identity, _, expression, content = codes()
+    pose = torch.zeros(1, 12)
+    pose[0, 1] = yaw_deg / 15
+    with torch.no_grad():
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN, sides)
+        image: torch.Tensor = generator(
+            identity, pose, expression, content, torch.zeros(1, 6), ORIGIN, side_poses, *state
+        )[0]
+    return image
+
+
+def test_a_turned_head_shows_what_the_side_portrait_on_that_side_shows(
+    generator: EditReposeGenerator,
+) -> None:
+    left, right = torch.split(SIDES, 3, 1)
+    other_left, other_right = torch.cat([1 - left, right], 1), torch.cat([left, 1 - right], 1)
+    turned_left = drawn(generator, -20, SIDES, TURNED)
+    assert (drawn(generator, -20, other_left, TURNED) - turned_left).abs().max() > 1e-3
+    torch.testing.assert_close(drawn(generator, -20, other_right, TURNED), turned_left)
+    turned_right = drawn(generator, 20, SIDES, TURNED)
+    assert (drawn(generator, 20, other_right, TURNED) - turned_right).abs().max() > 1e-3
+    torch.testing.assert_close(drawn(generator, 20, other_left, TURNED), turned_right)
+
+
+def test_at_rest_and_without_turned_portraits_the_sides_do_not_matter(generator: EditReposeGenerator) -> None:
+    torch.testing.assert_close(drawn(generator, 0, SIDES, TURNED), drawn(generator, 0, 1 - SIDES, TURNED))
+    torch.testing.assert_close(
+        drawn(generator, 20, SIDES, NOT_TURNED), drawn(generator, 20, 1 - SIDES, NOT_TURNED)
+    )
+
+
+def test_the_sides_change_without_a_jump_where_the_head_passes_the_middle(
+    generator: EditReposeGenerator,
+) -> None:
+    across = drawn(generator, -0.01, SIDES, TURNED) - drawn(generator, 0.01, SIDES, TURNED)
+    assert across.abs().max() < 0.01
+
+
+def test_both_sides_are_looked_at_alike_in_a_mirror(generator: EditReposeGenerator) -> None:
+    encoder = generator.reference_encoder
+    left = portrait()
+    with torch.no_grad():
+        _, maps = encoder.encode_portraits(left, torch.cat([left, left.flip(3)], 1))
+        surfaces = encoder.side_surfaces(maps)
+    one, other = surfaces.chunk(2, 1)
+    mirrored = other.flip(3) * torch.tensor([1.0, 1, -1, 1, 1])[None, :, None, None]
+    torch.testing.assert_close(one, mirrored)
+
+
+def test_a_reference_tells_what_its_surface_hides() -> None:
+    geometry = HeadGeometry(EditReposeGeneratorConfig(), 256, 64)
+    pose = torch.zeros(1, 6)
+    wall = torch.stack([torch.full((1, 64, 64), 0.5), torch.ones(1, 64, 64)], 1)
+    behind = wall - torch.tensor([0.3, 0.0])[None, :, None, None]
+    _, hidden, _ = geometry.look_up(behind, wall, pose, pose)
+    torch.testing.assert_close(hidden, torch.full((1, 1, 64, 64), 0.3))
+    facing = torch.rand(1, 3, 64, 64)
+    found, hidden, rest = geometry.look_up(wall, torch.cat([wall, facing], 1), pose, pose)
+    torch.testing.assert_close(rest, facing, atol=1e-4, rtol=0)
+    torch.testing.assert_close(hidden, torch.zeros(1, 1, 64, 64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, wall, atol=1e-5, rtol=0)

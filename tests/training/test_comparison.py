@@ -59,11 +59,13 @@ def test_the_start_keeps_geometry_and_knows_no_face(out: Path) -> None:
     portrait, origin = torch.rand(1, 3, 256, 256), torch.tensor([[56.0, 40.0, 56.0, 40.0]])
     pictures = []
     with torch.no_grad():
-        state = begun.generator.reference_encoder(portrait, portrait, origin)  # type: ignore[operator]
+        state = begun.generator.reference_encoder(  # type: ignore[operator]
+            portrait, portrait, origin, portrait.repeat(1, 2, 1, 1)
+        )
         for jaw in (0.0, 1.0):
             face = torch.from_numpy(code_space.content_code(code_space.coefficient_vector(jawOpen=jaw)))[None]
             codes = (torch.zeros(1, 512), torch.zeros(1, 12), face, face)
-            pictures.append(begun.generator(*codes, torch.zeros(1, 6), origin, *state)[0])
+            pictures.append(begun.generator(*codes, torch.zeros(1, 6), origin, torch.zeros(1, 12), *state)[0])
     torch.testing.assert_close(*pictures)
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -49,6 +49,10 @@ CLOSED_EYES_SHARE = 0.7
 """How often the second reference lends its lids too; the engine joins it so out of several photos."""
 SMILING_SHARE = 0.6
 """Of the posed portraits."""
+SIDE_YAW_DEG = (18.0, 40.0)
+"""How far heads are turned in side portraits, at least and at most."""
+FACE_BEFORE_PIVOT = 1.1
+"""Head units by which a turned face moves aside, over the sine of its yaw."""
 OPEN_MOUTHS = (("aa", 0.9), ("E", 1.1), ("SS", 1.1), ("happy", 0.9))
 
 
@@ -97,8 +101,25 @@ class TripleWriter:
         self.places.append(position.tolist())
         place = np.concatenate([np.zeros(3, np.float32), position])
         posing = np.random.default_rng(60_000_000 + seed)
+        turning = np.random.default_rng(70_000_000 + seed)
         for _ in range(self.counts.references):
+            self._write_sides(renderer, place, turning)
             self._write_reference(renderer, seed, place, rng, posing)
+
+    def _write_sides(self, renderer: Renderer, place: NDArray[np.float32], rng: np.random.Generator) -> None:
+        """The next reference's portraits of the head turned to the picture's left and right."""
+        poses = [place + draw_side_pose(rng, direction) for direction in (-1, 1)]
+        faces = [0.3 * (random_expression(rng) + random_mouth(rng)) for _ in poses]
+        renders = [renderer.render(face, pose) for face, pose in zip(faces, poses, strict=True)]
+        depth, blend = zip(*(truth.depth_and_blend(render, 128) for render in renders), strict=True)
+        self._put(
+            self.part.references,
+            self.next_reference,
+            side_images=[through_lens(render.image) for render in renders],
+            side_poses=poses,
+            side_depth=depth,
+            side_blend=np.round(np.stack(blend) * 255),
+        )
 
     def _write_reference(
         self,
@@ -209,6 +230,15 @@ def draw_pose(rng: np.random.Generator) -> NDArray[np.float32]:
     pose = random_pose(rng)
     pose[5] = rng.normal(0, DISTANCE_SPREAD)
     return pose
+
+
+def draw_side_pose(rng: np.random.Generator, direction: Literal[-1, 1]) -> NDArray[np.float32]:
+    """A pose (6,) turned to the picture's left (-1) or right, the face more or less amidst the frame."""
+    yaw = direction * rng.uniform(*SIDE_YAW_DEG)
+    aside = rng.uniform(0, 1) * FACE_BEFORE_PIVOT * np.sin(np.radians(yaw))
+    angles = [rng.normal(0, 5), yaw, rng.normal(0, 4)]
+    shifts = [rng.normal(0, 0.06) - aside, rng.normal(0, 0.06), rng.normal(0, 0.2)]
+    return np.array(angles + shifts, np.float32)
 
 
 def write_part(folder: Path, seeds: list[int], counts: TripleCounts, *, show_progress: bool) -> None:

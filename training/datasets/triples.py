@@ -24,6 +24,10 @@ REFERENCE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "reference_pose": ((6,), "float32"),
     "reference_origin": ((4,), "int32"),
     "reference_landmarks": ((68, 2), "float32"),
+    "side_images": ((2, 256, 256, 3), "uint8"),
+    "side_poses": ((2, 6), "float32"),
+    "side_depth": ((2, 128, 128), "float16"),
+    "side_blend": ((2, 128, 128), "uint8"),
     "reference_identity": ((), "int32"),
 }
 TRIPLE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -118,6 +122,17 @@ class Triples:
         place = self.place(self.identity_of_reference[index])
         return normal_pose(self.reference("reference_pose", index), place)
 
+    def side_poses(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Normal poses (B, 2, 6) of the side portraits, by reference index."""
+        place = self.place(self.identity_of_reference[index])
+        return normal_pose(self.reference("side_poses", index), place[:, None])
+
+    def side_depth(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Normal depth (B, 2, 128, 128) of the side portraits, by reference index, else as `depth`."""
+        raw = np.asarray(self.reference("side_depth", index), np.float32)
+        depth = normal_depth(raw, self.place(self.identity_of_reference[index])[:, None])
+        return np.where(raw > NO_DEPTH + 1, depth, NO_DEPTH).astype(np.float32)
+
     def depth(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
         """Normal depth (B, 128, 128) of targets, NO_DEPTH where there is nobody."""
         raw = np.asarray(self.triple("depth", index), np.float32)
@@ -157,6 +172,9 @@ def _gather(
 
 def _open_part(folder: Path) -> TriplesPart:
     def load(names: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:
+        missing = [name for name in names if not (folder / f"{name}.npy").exists()]
+        if missing:
+            raise BadMediaError(f"{folder} is of an older version, without {missing[0]}: render it again")
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
 
     return TriplesPart(references=load(REFERENCE_ARRAYS), triples=load(TRIPLE_ARRAYS))

@@ -44,13 +44,19 @@ class Actor:
         portraits: Sequence[Image],
         reference_pose: NDArray[np.float32],
         crop_origin: NDArray[np.integer],
+        side_poses: NDArray[np.float32] | None = None,
     ) -> IdentityState:
-        """An identity from portraits (256 px RGB on black) whose pose and face crops are exactly known."""
+        """An identity from portraits (256 px RGB on black) whose pose and face crops are exactly known.
+
+        side_poses (12,): of the third and fourth portrait, the head turned to the picture's left and right.
+        """
         folder = self._folder / "identities" / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, portrait in enumerate(portraits):
             cv2.imwrite(str(folder / f"portrait_{number}.png"), portrait[:, :, ::-1])
         facts = {"reference_pose": reference_pose.tolist(), "crop_origin": crop_origin.tolist()}
+        if side_poses is not None:
+            facts["side_poses"] = side_poses.tolist()
         (folder / "identity.json").write_text(json.dumps(facts))
         return self.puppeteer.identity_from_bank(name)
 

@@ -206,11 +206,18 @@ class HeldOut:
         row = self.triples.reference_of[[index]]
         return cast(Image, self.triples.reference("reference_image", row)[0])
 
-    def state(self, actor: Actor, index: int, reader: FaceReader | None = None) -> IdentityState:
+    def first_of(self, identity: int) -> int:
+        """Somebody's first triple."""
+        return int(self._of(identity)[0])
+
+    def state(
+        self, actor: Actor, index: int, reader: FaceReader | None = None, *, has_sides: bool = True
+    ) -> IdentityState:
         """The identity of a triple as the model holds it, from its reference portraits.
 
-        With a reader the primary portrait's pose is what the pose encoder reads there, as for a user's photo;
-        without, it is exact, as for the identities that come with the model.
+        With a reader the portraits' poses are what the pose encoder reads there, as for a user's photos;
+        without, they are exact, as for the identities that come with the model. has_sides: with the portraits
+        of the turned head.
         """
         row = self.triples.reference_of[[index]]
         images = [
@@ -218,7 +225,23 @@ class HeldOut:
             for key in ("reference_image", "reference_second")
         ]
         origin = np.asarray(self.triples.reference("reference_origin", row)[0], np.int64)
-        pose = self._portrait_poses(index)[1]
-        if reader is not None and (face := reader.read(images[0])) is not None:
-            pose = code_space.pose_from_code(actor.codes(images[0], face.landmarks_68).pose_code)
-        return actor.identity(f"reference_{row[0]}", images, pose, origin)
+        if not has_sides:
+            return actor.identity(f"front_{row[0]}", images, self._portrait_poses(index)[1], origin)
+        images += list(cast(Image, self.triples.reference("side_images", row)[0]))
+        pose, side_poses = self._portrait_poses(index)[1], self.triples.side_poses(row)[0]
+        poses = [pose, *side_poses]
+        if reader is not None:
+            seen = [images[0], *images[2:]]
+            poses = [read_pose(actor, reader, *one) for one in zip(seen, poses, strict=True)]
+        pose, sides = poses[0], np.concatenate(poses[1:])
+        return actor.identity(f"reference_{row[0]}", images, pose, origin, sides)
+
+
+def read_pose(
+    actor: Actor, reader: FaceReader, image: Image, otherwise: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(6,) what the pose encoder reads in a portrait; `otherwise` where the tracker finds no face."""
+    face = reader.read(image)
+    if face is None:
+        return otherwise
+    return code_space.pose_from_code(actor.codes(image, face.landmarks_68).pose_code)

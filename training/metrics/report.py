@@ -9,6 +9,7 @@ from training.metrics.control import LEAST_CHANGE
 from training.metrics.follow import READINGS, STILL
 from training.metrics.held_out import DRIVERS
 from training.metrics.rendered import MODES
+from training.metrics.turned import columns_of
 
 _RENDERED = """\
 Held-out rendered people, 256 px; means over {frames} frames of {people} people; pictures rounded to 8 bits.
@@ -37,6 +38,10 @@ differs in everything. {{control}} samples.
   counts. **signed**: the mean with its sign.
 - **leakage by readings**: length of (change - exact change) in the column's readings, over the length of
   their exact change when they are driven from A to B, over the row's response; the tool's noise counts.
+"""
+_TURNED = """\
+Held-out people with their heads turned so far to either side, exact codes; given two portraits from the front
+and two from the sides, or those from the front alone. Figures as above.
 """
 _FILM = """\
 A rendered person speaks for {seconds:.1f} s and drives another one through the engine (tracker, crop,
@@ -71,6 +76,9 @@ def markdown(figures: Mapping[str, Any]) -> str:
             _control(f"Codes of {other['model']}: {way}", values) for way, values in other["control"].items()
         ]
         parts += [_beside(figures["control"]["encoders"], other)]
+    if "turned" in figures:
+        headings = ["turned by, given", "SSIM", "SSIM of the figure", "PSNR", "PSNR of the figure"]
+        parts += ["## Turned heads", _TURNED, table(headings, columns_of(figures["turned"]))]
     if "performance" in figures:
         parts += ["## A rendered film", _FILM.format(**figures["settings"])]
         parts += [_flat(figures["performance"]["flicker"]), _SYNC, _sync(figures["performance"]["sync"])]

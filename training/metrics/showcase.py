@@ -50,7 +50,8 @@ def read_bank(actor: Actor, folder: Path) -> list[Character]:
         portraits = [read_picture(file) for file in sorted(path.parent.glob("portrait_*.png"))]
         pose = np.array(known["reference_pose"], np.float32)
         origin = np.array(known["crop_origin"], np.int64)
-        state = actor.identity(f"bank_{path.parent.name}", portraits, pose, origin)
+        sides = np.array(known["side_poses"], np.float32) if "side_poses" in known else None
+        state = actor.identity(f"bank_{path.parent.name}", portraits, pose, origin, sides)
         characters.append(Character(name=path.parent.name, portrait=portraits[0], state=state))
     return characters
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from gcavt import code_space
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
-from gcavt.edit_repose import EditReposeGenerator, Repose
+from gcavt.edit_repose import EditReposeGenerator, HeadGeometry, Repose, Sides
 from gcavt.model import Gcavt
+from gcavt.preprocessing import OUTER_EYE_CORNERS
 from training.datasets.triples import NO_DEPTH, Triples
 from training.objectives.exact_surface import exact_normals, known_at_64
 from training.objectives.feature_loss import FeatureLoss
@@ -38,6 +39,7 @@ LIGHT_WEIGHT = 2.0
 """Of the warped picture's broad brightness against the target's, so that light is not painted."""
 PAINT_WEIGHT = 0.2
 """Of paint where the warped picture is right already but for a pixel's shift: there it would only blur."""
+UNCOVERED_DEG = 10.0
 RIGHT_COLOUR = 0.05
 """Difference at 64 px, of a range of 1, below which the warped picture counts as right."""
 
@@ -62,7 +64,7 @@ class EditReposeStage:
         return self.batch(index, single)
 
     def batch(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
-        """The references, codes and crops of some triples; `single` withholds the second reference."""
+        """The references, codes and crops of some triples; `single` withholds all but the first reference."""
         rows = self.triples.reference_of[index]
         primary = self.triples.reference("reference_image", rows)
         origin = np.array(self.triples.reference("reference_origin", rows), np.float32)
@@ -79,6 +81,7 @@ class EditReposeStage:
             "secondary": to_tensor(secondary),
             "origin": torch.from_numpy(origin),
             "reference_pose": torch.from_numpy(self.triples.reference_pose(rows)),
+            **sides_of(self.triples, rows, single),
             "expression_code": torch.from_numpy(code_space.expression_code(weights["expression"])),
             "content_code": torch.from_numpy(code_space.content_code(weights["mouth"])),
             "edited": to_tensor(self.triples.triple("edited", index)),
@@ -98,6 +101,19 @@ class EditReposeStage:
             yield self.batch(index, np.zeros(len(index), bool))
 
 
+def sides_of(triples: Triples, rows: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
+    """Side portraits of references; `single` puts the primary in their place."""
+    images = np.array(triples.reference("side_images", rows))
+    poses = triples.side_poses(rows)
+    images[single] = triples.reference("reference_image", rows[single])[:, None] if single.any() else 0
+    poses[single] = triples.reference_pose(rows[single])[:, None] if single.any() else 0
+    left, right = to_tensor(images[:, 0]), to_tensor(images[:, 1])
+    return {
+        "side_images": torch.cat([left, right], 1),
+        "side_poses": torch.from_numpy(poses.reshape(-1, 12)),
+    }
+
+
 def edit_repose_generator(model: nn.Module) -> EditReposeGenerator:
     generator = cast(Gcavt, model).generator
     assert isinstance(generator, EditReposeGenerator)
@@ -112,9 +128,10 @@ def editor_modules(generator: EditReposeGenerator) -> tuple[nn.Module, ...]:
 
 
 def reposer_modules(generator: EditReposeGenerator) -> tuple[nn.Module, ...]:
-    """The re-poser with what reads the portrait for it; the light has a stage of its own."""
+    """The re-poser with what reads the portraits for it; the light has a stage of its own."""
     encoder = generator.reference_encoder
-    return (generator.reposer, encoder.map_4, encoder.map_8, encoder.map_16, encoder.depth)
+    maps = (encoder.map_4, encoder.map_8, encoder.map_16)
+    return (generator.reposer, *maps, encoder.depth, encoder.side_depth)
 
 
 def crop_weight(batch: Batch, config: TrainConfig) -> Tensor:
@@ -190,6 +207,16 @@ class EditorStage(EditReposeStage):
         return mean_figures(figures)
 
 
+class Reposed(NamedTuple):
+    """The re-poser's output and what it was given."""
+
+    result: Repose
+    pose_code: Tensor
+    reference_pose: Tensor
+    """In degrees and head units."""
+    sides: Sides
+
+
 class ReposerStage(EditReposeStage):
     """The target view from the exactly edited reference, with exact depth, blend and flow."""
 
@@ -201,7 +228,11 @@ class ReposerStage(EditReposeStage):
         landmarks = np.asarray(self.triples.triple("landmarks", index), np.float32)
         depth = self.triples.depth(index)
         blend = np.asarray(self.triples.triple("blend", index), np.float32) / 255
+        rows = self.triples.reference_of[index]
+        side_blend = np.asarray(self.triples.reference("side_blend", rows), np.float32) / 255
         batch |= {
+            "side_depth_blend": torch.from_numpy(np.stack([self.triples.side_depth(rows), side_blend], 2)),
+            "has_sides": torch.from_numpy(~single),
             "target": to_tensor(self.triples.triple("target", index)),
             "alpha": torch.from_numpy(np.asarray(self.triples.triple("alpha", index), np.float32) / 255)[
                 :, None
@@ -239,24 +270,24 @@ class ReposerStage(EditReposeStage):
             own = self.edited(generator, batch, codes)[0]
         return torch.where(torch.rand(len(own), 1, 1, 1) < self.config.own_edit_share, own, exact)
 
-    def repose(
-        self, model: nn.Module, batch: Batch, edited: Tensor, codes: tuple[Tensor, Tensor]
-    ) -> tuple[Repose, Tensor, Tensor]:
-        """The re-poser's output, with the poses (target code, reference in degrees) it was given."""
+    def repose(self, model: nn.Module, batch: Batch, edited: Tensor, codes: tuple[Tensor, Tensor]) -> Reposed:
         joined = cast(Gcavt, model)
         generator = edit_repose_generator(model)
         pose_code, reference_pose = batch["pose_code"], batch["reference_pose"]
+        side_poses = batch["side_poses"]
         if self.config.pose_noise and model.training:
             scale = generator.reposer.pose_scale
             noise = self.config.pose_noise
             pose_code = pose_code + noise * F.pad(torch.randn_like(pose_code[:, :6]), (0, 6))
             reference_pose = reference_pose + noise * scale * torch.randn_like(reference_pose)
+            side_poses = side_poses + noise * scale.repeat(2) * torch.randn_like(side_poses)
         portrait = F.interpolate(batch["primary"], size=(self.identity_px,) * 2, mode="area")
         identity_code = joined.identity_encoder(portrait)
-        maps = generator.reference_encoder.encode_maps(batch["primary"])
-        surface = generator.reference_encoder.surface(maps)
-        result = generator.reposer(edited, maps, surface, identity_code, pose_code, *codes, reference_pose)
-        return result, pose_code, reference_pose
+        encoder = generator.reference_encoder
+        maps, side_maps = encoder.encode_portraits(batch["primary"], batch["side_images"])
+        sides = Sides(side_poses, batch["side_images"], encoder.side_surfaces(side_maps))
+        given = (encoder.surface(maps), identity_code, pose_code, *codes, reference_pose, sides)
+        return Reposed(generator.reposer(edited, maps, *given), pose_code, reference_pose, sides)
 
     def importance(self, batch: Batch) -> Tensor:
         """(B, 1, 256, 256) weights of the target's pixels."""
@@ -268,9 +299,10 @@ class ReposerStage(EditReposeStage):
         return weight
 
     def image_and_geometry_loss(
-        self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
+        self, model: nn.Module, batch: Batch, reposed: Reposed
     ) -> tuple[Tensor, dict[str, float]]:
         reposer = edit_repose_generator(model).reposer
+        result, target_pose = reposed.result, reposed.pose_code[:, :6] * reposer.pose_scale
         target, truth = batch["target"], batch["depth_blend"]
         weight = self.importance(batch)
         pixel = weighted_l1(result.image, target, weight)
@@ -282,7 +314,7 @@ class ReposerStage(EditReposeStage):
         depth = ((result.depth_blend_128 - truth).abs() * known).sum() / known.sum()
         depth = depth + 0.5 * ((result.depth_blend_64 - truth_64).abs() * whole).sum() / whole.sum()
         with torch.no_grad():
-            exact = reposer.geometry_128(truth, pose_code[:, :6] * reposer.pose_scale, reference_pose)
+            exact = reposer.geometry_128(truth, target_pose, reposed.reference_pose)
         importance = known * F.avg_pool2d(weight, 2)
         gap = (result.position_128 - exact).abs().clamp(max=40)
         flow = (gap * importance).sum() / importance.sum()
@@ -292,7 +324,10 @@ class ReposerStage(EditReposeStage):
         paint = (F.avg_pool2d(1 - result.keep, 4) * right).sum() / whole.sum()
         exact_normal, smooth = exact_normals(reposer.geometry_128, truth)
         normal = ((1 - (result.normal_64 * exact_normal).sum(1, keepdim=True)) * smooth).sum() / smooth.sum()
-        total = image + depth + 0.05 * flow + LIGHT_WEIGHT * light + PAINT_WEIGHT * paint + 0.5 * normal
+        side = side_surface_error(reposer.geometry_128, batch, reposed.sides.surfaces)
+        total = (
+            image + depth + 0.05 * flow + LIGHT_WEIGHT * light + PAINT_WEIGHT * paint + 0.5 * normal + side
+        )
         figures = {
             "pixel": float(pixel.detach()),
             "depth": float(depth.detach()),
@@ -300,6 +335,7 @@ class ReposerStage(EditReposeStage):
             "light": float(light.detach()),
             "normal": float(normal.detach()),
             "paint": float(paint.detach()),
+            "side": float(side.detach()),
         }
         if self.config.structure_weight:
             structure = structural_dissimilarity(result.image, target)
@@ -310,8 +346,7 @@ class ReposerStage(EditReposeStage):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         codes = self.noisy_codes(batch)
         edited = self.edit_to_repose(edit_repose_generator(model), batch, codes)
-        result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
-        return self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+        return self.image_and_geometry_loss(model, batch, self.repose(model, batch, edited, codes))
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         generator = edit_repose_generator(model)
@@ -327,7 +362,7 @@ class ReposerStage(EditReposeStage):
 
     def _figures(self, model: nn.Module, batch: Batch, edited: Tensor) -> dict[str, float]:
         codes = batch["expression_code"], batch["content_code"]
-        result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
+        result, pose_code, reference_pose, _ = self.repose(model, batch, edited, codes)
         output, target = result.image, batch["target"]
         reposer = edit_repose_generator(model).reposer
         truth = batch["depth_blend"]
@@ -341,7 +376,39 @@ class ReposerStage(EditReposeStage):
             "mouth": region_error(output, target, batch["target_mouth"]),
             "eyes": region_error(output, target, batch["target_eyes"]),
             "flow_px": float(gap),
+            "uncovered": region_error(output, target, uncovered(batch)),
         }
+
+
+def side_surface_error(geometry_128: HeadGeometry, batch: Batch, surfaces_B10HW: Tensor) -> Tensor:
+    """Depth, blend and normals found in the side portraits against exact ones."""
+    truth = batch["side_depth_blend"].flatten(0, 1)
+    truth_64, whole = known_at_64(truth)
+    whole = whole * batch["has_sides"].repeat_interleave(2)[:, None, None, None]
+    found = surfaces_B10HW.reshape(-1, 5, *surfaces_B10HW.shape[2:])
+    placed = found[:, :2] + F.pad(batch["side_poses"].reshape(-1, 6)[:, 5:], (0, 1))[:, :, None, None]
+    normal, smooth = exact_normals(geometry_128, truth)
+    smooth = smooth * batch["has_sides"].repeat_interleave(2)[:, None, None, None]
+    depth = ((placed - truth_64).abs() * whole).sum() / whole.sum().clamp_min(1)
+    turned = ((1 - (found[:, 2:] * normal).sum(1, keepdim=True)) * smooth).sum() / smooth.sum().clamp_min(1)
+    error: Tensor = depth + 0.5 * turned
+    return error
+
+
+def uncovered(batch: Batch) -> Tensor:
+    """(B, 1, 256, 256) 1 where the target, turned by more than 10 degrees, shows the side turned to us.
+
+    That side of the head is the half of the figure away from where the face looks: what a frontal portrait
+    shows least of.
+    """
+    alpha = batch["alpha"]
+    turn = batch["pose_code"][:, 1] * float(code_space.POSE_SCALE[1]) - batch["reference_pose"][:, 1]
+    middle = torch.from_numpy(batch["target_landmarks"][:, list(OUTER_EYE_CORNERS), 0])
+    across = torch.arange(alpha.shape[3])[None] + 0.5
+    beside = torch.where(turn[:, None] > 0, across < middle.amin(1, True), across > middle.amax(1, True))
+    inside = beside & (turn.abs() > UNCOVERED_DEG)[:, None]
+    shown: Tensor = (alpha > 0.5).float() * inside[:, None, None].float()
+    return shown
 
 
 class JointStage(ReposerStage):
@@ -362,8 +429,9 @@ class JointStage(ReposerStage):
         edit_loss = weighted_l1(crop, batch["edited"], weight) + 0.5 * laplacian_l1(
             crop, batch["edited"], weight
         )
-        result, pose_code, reference_pose = self.repose(model, batch, edited, codes)
-        loss, figures = self.image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+        reposed = self.repose(model, batch, edited, codes)
+        loss, figures = self.image_and_geometry_loss(model, batch, reposed)
+        result = reposed.result
         figures |= {"edit": float(edit_loss.detach())}
         if self.config.feature_weight:
             if self.features is None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gcavt.config import DiscriminatorConfig, GcavtConfig
 from gcavt.discriminator import MultiScaleDiscriminator
-from gcavt.edit_repose import Repose, sample
+from gcavt.edit_repose import sample
 from gcavt.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from gcavt.preprocessing import OUTER_EYE_CORNERS, eye_distance, eye_line_deg
 from training.datasets.triples import Triples
@@ -23,6 +23,7 @@ from training.objectives.edit_repose import (
     EditorStage,
     EditReposeStage,
     JointStage,
+    Reposed,
     ReposerStage,
     crop_weight,
 )
@@ -66,6 +67,8 @@ class _Sharpening(EditReposeStage):
         """A stage's loss of a picture with what wants it sharp, and the parts of that."""
         contrast = contrast_error(output, target, importance)
         loss = loss + self.config.contrast_weight * contrast
+        if not self.config.gan_weight:
+            return loss, {"contrast": float(contrast.detach())}
         adversarial, matching, judging = self.gan_losses(output, target, landmarks_BK2)
         generator_loss = adversarial + self.config.feature_matching_weight * matching
         weight = self.config.gan_weight * relative_pull(loss, generator_loss, output)
@@ -102,11 +105,11 @@ class ReposerGanStage(_Sharpening, ReposerStage):
         return (*super().trained_modules(model), self.discriminators)
 
     def image_and_geometry_loss(
-        self, model: nn.Module, batch: Batch, result: Repose, pose_code: Tensor, reference_pose: Tensor
+        self, model: nn.Module, batch: Batch, reposed: Reposed
     ) -> tuple[Tensor, dict[str, float]]:
-        loss, figures = super().image_and_geometry_loss(model, batch, result, pose_code, reference_pose)
+        loss, figures = super().image_and_geometry_loss(model, batch, reposed)
         loss, more = self.sharpened(
-            loss, result.image, batch["target"], batch["target_landmarks"], self.importance(batch)
+            loss, reposed.result.image, batch["target"], batch["target_landmarks"], self.importance(batch)
         )
         return loss, figures | more
 

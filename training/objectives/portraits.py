@@ -16,7 +16,7 @@ from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from training.datasets.triples import Triples
 from training.objectives.driving import Driver
-from training.objectives.edit_repose import EVALUATION_TRIPLES, HELD_OUT_IDENTITIES
+from training.objectives.edit_repose import EVALUATION_TRIPLES, HELD_OUT_IDENTITIES, sides_of
 from training.objectives.image_losses import (
     box_mask,
     eye_boxes,
@@ -44,7 +44,7 @@ class PortraitStage:
         self.evaluation_index = held_out[::step][:EVALUATION_TRIPLES]
 
     def portraits(self, index: NDArray[np.integer], single: NDArray[np.bool_]) -> Batch:
-        """The references of some triples; `single` withholds the second one."""
+        """The references of some triples; `single` withholds all but the first."""
         rows = self.triples.reference_of[index]
         primary = self.triples.reference("reference_image", rows)
         second = self.triples.reference("reference_second", rows)
@@ -56,6 +56,7 @@ class PortraitStage:
             "secondary": to_tensor(np.where(single[:, None, None, None], primary, second)),
             "origin": torch.from_numpy(origin),
             "reference_pose": torch.from_numpy(self.triples.reference_pose(rows)),
+            **sides_of(self.triples, rows, single),
         }
 
     def targets(self, index: NDArray[np.integer]) -> Batch:
@@ -94,8 +95,9 @@ def generate(model: Gcavt, batch: Batch, codes: Codes) -> tuple[Tensor, Tensor]:
     identity = model.identity_encoder(F.interpolate(batch["primary"], size=size, mode="area"))
     reference: tuple[Tensor, ...] = ()
     if isinstance(model.generator, EditReposeGenerator):
-        state = model.generator.reference_encoder(batch["primary"], batch["secondary"], batch["origin"])
-        reference = (batch["reference_pose"], batch["origin"], *state)
+        portraits = (batch["primary"], batch["secondary"], batch["origin"], batch["side_images"])
+        state = model.generator.reference_encoder(*portraits)
+        reference = (batch["reference_pose"], batch["origin"], batch["side_poses"], *state)
     image: Tensor
     image, mask = model.generator(identity, codes["pose"], codes["expression"], codes["content"], *reference)
     return image, mask

@@ -69,6 +69,8 @@ _TEETH_AND_LIDS = weight_vector(
     }
 )
 """The second portrait: it lends teeth and lids."""
+_SIDE_YAW_DEG = 30.0
+"""The third and fourth: they show what a turned head uncovers."""
 
 
 def studio() -> Scene:
@@ -83,21 +85,25 @@ def studio() -> Scene:
 
 
 def write_identity(folder: Path, name: str, seed: int) -> None:
-    """Draw the two portraits and `identity.json` of one identity into folder/name.
+    """Draw the four portraits and `identity.json` of one identity into folder/name.
 
-    The portraits are framed as the face crop frames a photo; the reference pose is in the normal placement.
+    The portraits are framed as the face crop frames a photo; poses are in the normal placement.
     """
     renderer = Renderer(Identity(seed), studio(), size_px=256, supersampling=2)
     place = placement(renderer)
     pose = np.concatenate([np.zeros(3, np.float32), place])
-    portraits = [renderer.render(weights, pose) for weights in (np.zeros(52, np.float32), _TEETH_AND_LIDS)]
+    at_rest = np.zeros(52, np.float32)
+    portraits = [renderer.render(weights, pose) for weights in (at_rest, _TEETH_AND_LIDS)]
+    side_poses = [pose + np.array([0, yaw, 0, 0, 0, 0]) for yaw in (-_SIDE_YAW_DEG, _SIDE_YAW_DEG)]
+    sides = [renderer.render(at_rest, side_pose) for side_pose in side_poses]
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
-    for i, portrait in enumerate(portraits):
+    for i, portrait in enumerate(portraits + sides):
         _write_png(target / f"portrait_{i}.png", through_lens(portrait.image))
     facts = {
         "name": name,
         "reference_pose": [round(float(value), 4) for value in normal_pose(pose, place)],
+        "side_poses": [round(float(value), 4) for side in side_poses for value in normal_pose(side, place)],
         "crop_origin": [value for portrait in portraits for value in _crop_origin(portrait)],
         "licence": LICENCE,
         "seed": seed,

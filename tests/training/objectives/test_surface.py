@@ -50,4 +50,4 @@ def test_the_surface_stage_learns_depth_normals_and_light_of_a_batch(triples: Tr
         optimizer.step()
     assert loss < first
     assert now["normal"] < figures["normal"] and now["depth"] < figures["depth"]
-    assert set(stage.evaluate(model.eval())) == {"depth", "normal", "light", "unlit"}
+    assert set(stage.evaluate(model.eval())) == {"depth", "normal", "light", "unlit", "side"}

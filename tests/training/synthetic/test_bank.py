@@ -9,14 +9,15 @@ from training.synthetic.bank import IDENTITIES, PRETRAINED, room
 
 
 @pytest.mark.parametrize("name", sorted(IDENTITIES))
-def test_shipped_identity_has_two_portraits_on_black_and_its_facts(name: str) -> None:
+def test_shipped_identity_has_four_portraits_on_black_and_its_facts(name: str) -> None:
     folder = PRETRAINED / "lite" / "identities" / name
     facts = json.loads((folder / "identity.json").read_text())
     assert facts["name"] == name and len(facts["reference_pose"]) == 6 and len(facts["crop_origin"]) == 4
-    for i in range(2):
+    assert len(facts["side_poses"]) == 12 and facts["side_poses"][1] < -20 and facts["side_poses"][7] > 20
+    for i in range(4):
         portrait = cv2.imread(str(folder / f"portrait_{i}.png"))
         assert portrait is not None and portrait.shape == (256, 256, 3)
-        assert (portrait[:8, :8] == 0).all() and (portrait[:8, -8:] == 0).all()
+        assert (portrait[:4, :4] == 0).all() and (portrait[:4, -4:] == 0).all()
 
 
 def test_shipped_driver_clip_moves_and_sounds() -> None:
