@@ -27,6 +27,8 @@ from gcavt.preprocessing import CROP_PX, Face, crop_face, crop_from_box, transfo
 class Portrait:
     image_HWC: NDArray[np.uint8]
     """(256, 256, 3) RGB, background black."""
+    crop_HWC: NDArray[np.uint8]
+    """The same as photographed, for the encoders: they are trained on backgrounds."""
     mask_HW: NDArray[np.float32]
     """(256, 256), 1 on the person and 0 on the background."""
     landmarks_68: NDArray[np.float32]
@@ -55,7 +57,7 @@ class PortraitMask:
         mask = _continued(self.person_mask(crop), crop_from_photo, photo_HWC.shape[:2])
         mask = _decided(_only_the_one_at(mask, landmarks))
         on_black = np.round(crop * mask[:, :, None]).astype(np.uint8)
-        return Portrait(on_black, mask, landmarks)
+        return Portrait(on_black, crop, mask, landmarks)
 
     def person_mask(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(H, W), how surely each pixel of an RGB image is a person, 0 to 1. Best on a square of 256 px."""

@@ -75,7 +75,10 @@ class IdentityState:
 @dataclass(frozen=True)
 class _Portrait:
     image_HWC: Image
+    """On black."""
     landmarks_68: Points | None
+    seen_HWC: Image
+    """What the encoders are shown: a photo with its background. On black they read a pitch 2 degrees off."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Puppeteer:
                 if face is None:
                     raise NoFaceError(f"No face was found in {_which(number, len(photos))}.")
                 cut_out = cutter.portrait(photo, face)
-                portraits.append(_Portrait(cut_out.image_HWC, cut_out.landmarks_68))
+                portraits.append(_Portrait(cut_out.image_HWC, cut_out.landmarks_68, cut_out.crop_HWC))
         return self._identity(name, portraits, None)
 
     def identity_from_bank(self, name: str) -> IdentityState:
@@ -142,7 +145,7 @@ class Puppeteer:
             if image.shape != (self._config.image_px, self._config.image_px, 3):
                 raise BundleError(f"{path} must be {self._config.image_px} px square, got {image.shape[:2]}")
         landmarks = self._landmarks(images) if self._needs_landmarks(bank) else [None] * len(images)
-        portraits = [_Portrait(image, points) for image, points in zip(images, landmarks, strict=True)]
+        portraits = [_Portrait(image, points, image) for image, points in zip(images, landmarks, strict=True)]
         return self._identity(name, portraits, bank)
 
     def _needs_landmarks(self, bank: BankIdentity) -> bool:
@@ -174,7 +177,7 @@ class Puppeteer:
             tensors |= self._reference_state(references)
         rest = None
         if primary.landmarks_68 is not None:
-            rest = self.codes_of_face(primary.image_HWC, primary.landmarks_68)
+            rest = self.codes_of_face(primary.seen_HWC, primary.landmarks_68)
         elif not self._is_exact:
             raise NoFaceError(f"No face was found in the first portrait of {name}.")
         return IdentityState(
@@ -194,8 +197,11 @@ class Puppeteer:
     ) -> _References:
         """What photos lend, by what the tracker and the pose encoder read in them."""
         images = [portrait.image_HWC for portrait in portraits]
-        points = [self.refined(p.image_HWC, _points(p, name)) for p in portraits]
-        poses = [pose_from_code(self._pose_code(*seen)) for seen in zip(images, points, strict=True)]
+        points = [self.refined(p.seen_HWC, _points(p, name)) for p in portraits]
+        poses = [
+            pose_from_code(self._pose_code(portrait.seen_HWC, its))
+            for portrait, its in zip(portraits, points, strict=True)
+        ]
         yaws = [float(pose[1]) for pose in poses]
         ahead, sides = frontal_portraits(yaws), turned_portraits(yaws)
         pair = pair_references([images[i] for i in ahead], [points[i] for i in ahead], generator)

@@ -93,6 +93,17 @@ class DrivingFrame(NamedTuple):
     landmarks_68: Points
 
 
+def _resting(pose_6: NDArray[np.float32]) -> Acting:
+    nothing = np.zeros(len(code_space.COEFFICIENTS), np.float32)
+    return Acting(pose=pose_6, expression=nothing, mouth=nothing)
+
+
+def _as_seen(shown: Shown, rng: np.random.Generator, reader: FaceReader) -> DrivingFrame:
+    image = over_background(shown.image, shown.alpha, random_background(rng))
+    face = reader.read(image)
+    return DrivingFrame(image, shown.landmarks_68 if face is None else face.landmarks_68)
+
+
 def _box(box_14: NDArray[np.floating]) -> Mask:
     return np.asarray(box_mask(box_14, 256, 256)[0, 0].numpy() > 0)
 
@@ -160,10 +171,11 @@ class HeldOut:
     def driving_frame(self, index: int, rng: np.random.Generator, reader: FaceReader) -> DrivingFrame:
         """The stored target over a random background, as encoders meet it, with the landmarks that the face
         tracker reads there; the true ones where it finds no face."""
-        shown = self.shown(index)
-        image = over_background(shown.image, shown.alpha, random_background(rng))
-        face = reader.read(image)
-        return DrivingFrame(image, shown.landmarks_68 if face is None else face.landmarks_68)
+        return _as_seen(self.shown(index), rng, reader)
+
+    def resting_frame(self, identity: int, rng: np.random.Generator, reader: FaceReader) -> DrivingFrame:
+        """Likewise somebody who looks straight ahead and does nothing."""
+        return _as_seen(self.render(identity, _resting(np.zeros(6, np.float32))), rng, reader)
 
     def render(self, identity: int, acting: Acting) -> Shown:
         """Somebody's exact picture of a performance."""
@@ -174,6 +186,10 @@ class HeldOut:
         return Shown(
             image=through_lens(render.image), alpha=through_lens(render.alpha), landmarks_68=landmarks
         )
+
+    def outline(self, identity: int, pose_6: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(256, 256) the mask of somebody in a pose. What the face does hardly matters to it."""
+        return self.render(identity, _resting(pose_6)).alpha
 
     def photo(self, index: int) -> tuple[Image, Points]:
         """The primary portrait as a photo that somebody chose, with a smile or a word, and its landmarks."""
@@ -215,9 +231,9 @@ class HeldOut:
     ) -> IdentityState:
         """The identity of a triple as the model holds it, from its reference portraits.
 
-        With a reader the portraits' poses are what the pose encoder reads there, as for a user's photos;
-        without, they are exact, as for the identities that come with the model. has_sides: with the portraits
-        of the turned head.
+        With a reader the portraits' poses are what the pose encoder reads there, over a random background, as
+        for a user's photos; without, they are exact, as for the identities that come with the model.
+        has_sides: with the portraits of the turned head.
         """
         row = self.triples.reference_of[[index]]
         images = [
@@ -231,8 +247,13 @@ class HeldOut:
         pose, side_poses = self._portrait_poses(index)[1], self.triples.side_poses(row)[0]
         poses = [pose, *side_poses]
         if reader is not None:
-            seen = [images[0], *images[2:]]
-            poses = [read_pose(actor, reader, *one) for one in zip(seen, poses, strict=True)]
+            rng = np.random.default_rng(int(row[0]))
+            identity, seen = self.identity_of(index), [images[0], *images[2:]]
+            photos = [
+                over_background(image, self.outline(identity, one), random_background(rng))
+                for image, one in zip(seen, poses, strict=True)
+            ]
+            poses = [read_pose(actor, reader, *one) for one in zip(photos, poses, strict=True)]
         pose, sides = poses[0], np.concatenate(poses[1:])
         return actor.identity(f"reference_{row[0]}", images, pose, origin, sides)
 

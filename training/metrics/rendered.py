@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine.codes import DrivingCodes
+from engine.shaping import Shaping, shaped
 from gcavt.preprocessing import Face
 from training.metrics.actor import CODE_OF, Actor, Image
 from training.metrics.control import Leak, drift, excess, follow, leak, mean_leak
@@ -28,6 +29,7 @@ MODES = {
     "expression only": "likewise for the expression",
     "mouth only": "likewise for the mouth",
     "cross": "three other people drive pose, expression and mouth; target: an exact render of the mixture",
+    "calibrated": "the same once each of the three has looked ahead, face at rest, as `calibrate` asks",
 }
 POSE_READ = ("self", "pose only")
 """Modes in which the portrait's pose is read; in the others it is exact."""
@@ -67,10 +69,12 @@ def evaluate_modes(
             picture = actor.draw(read_state if mode in POSE_READ else state, codes)
             figures[mode].append(_figures(picture, target, reader.read(picture), read_target))
             row.pictures.update({f"{mode} target": target.image, mode: picture})
-        codes, target = _cross_driven(actor, held_out, index, number, rng, reader)
-        picture = actor.draw(state, codes)
-        figures["cross"].append(_figures(picture, target, reader.read(picture), reader.read(target.image)))
-        row.pictures.update({"cross target": target.image, "cross": picture})
+        crossed, target = _cross_driven(actor, held_out, index, number, rng, reader)
+        read_target = reader.read(target.image)
+        for mode, codes in crossed.items():
+            picture = actor.draw(state, codes)
+            figures[mode].append(_figures(picture, target, reader.read(picture), read_target))
+            row.pictures.update({f"{mode} target": target.image, mode: picture})
         rows.append(row)
     return {mode: _means(figures[mode]) for mode in MODES}, rows
 
@@ -91,16 +95,22 @@ def _self_driven(
 
 def _cross_driven(
     actor: Actor, held_out: HeldOut, index: int, number: int, rng: np.random.Generator, reader: FaceReader
-) -> tuple[DrivingCodes, Shown]:
-    """The codes of three other people's frames, and the exact render of the mixture."""
+) -> tuple[dict[str, DrivingCodes], Shown]:
+    """The codes of three other people's frames in both modes, and the exact render of the mixture."""
     acting = held_out.acting(index)
-    codes = {}
+    read, calibrated = {}, {}
     for step, driver in enumerate(DRIVERS):
         (other,) = held_out.of_another(index, 1 + number + 3 * step, rng)
         seen = actor.codes(*held_out.driving_frame(other, rng, reader))
-        codes[CODE_OF[driver]] = getattr(seen, CODE_OF[driver])
+        resting = actor.codes(*held_out.resting_frame(held_out.identity_of(other), rng, reader))
+        code, neutral = getattr(seen, CODE_OF[driver]), getattr(resting, CODE_OF[driver])
+        read[CODE_OF[driver]] = code
+        calibrated[CODE_OF[driver]] = shaped(
+            driver, code, Shaping(neutral=neutral), is_exact=actor.puppeteer.has_exact_codes
+        )
         acting = acting.driven_by(held_out.acting(other), {driver})
-    return DrivingCodes(**codes), held_out.render(held_out.identity_of(index), acting)
+    modes = {"cross": DrivingCodes(**read), "calibrated": DrivingCodes(**calibrated)}
+    return modes, held_out.render(held_out.identity_of(index), acting)
 
 
 def _figures(picture: Image, target: Shown, ours: Face | None, exact: Face | None) -> Figures:

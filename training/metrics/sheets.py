@@ -56,6 +56,7 @@ def identities_sheet(rows: Sequence[SheetRow]) -> Image:
         ("self", "self-driven"),
         ("cross target", "target of three drivers"),
         ("cross", "three drivers"),
+        ("calibrated", "calibrated"),
     ]
     pictures = [[row.reference, *(row.pictures[key] for key, _ in shown[1:])] for row in rows]
     return grid(pictures, [[label for _, label in shown]] * len(rows))
