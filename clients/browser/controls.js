@@ -165,11 +165,12 @@ export function connectMotionSettings(change) {
   $("crossfade").addEventListener("input", showCrossfade);
 }
 
-export function showMotionSettings({ pose_mode, calibrated, calibrating, crossfade_ms }) {
+export function showMotionSettings({ sockets, pose_mode, calibrated, calibrating, crossfade_ms }) {
   for (const input of document.querySelectorAll("input[name=pose_mode]")) input.checked = input.value === pose_mode;
   $("calibrate").textContent = calibrating ? "Hold still\u2026" : "Set my neutral face";
   $("calibrate").disabled = calibrating;
   $("forget").hidden = !calibrated || calibrating;
+  $("calibrate-hint").hidden = calibrated || calibrating || !Object.values(sockets).includes("camera");
   if ($("crossfade").matches(":active")) return; // it is being moved
   $("crossfade").value = crossfade_ms;
   showCrossfade();

@@ -41,7 +41,7 @@ def test_every_figure_and_every_sheet_is_written(
     more = (*SHORT, "--clips", str(clip), "--beside", str(checkpoint))
     assert evaluate(checkpoint, rendered, tmp_path, *more) == 0
     figures = json.loads((tmp_path / "evaluation.json").read_text())
-    assert set(figures["rendered"]) >= {"exact", "photo", "self", "cross"}
+    assert set(figures["rendered"]) >= {"exact", "photo", "self", "cross", "calibrated"}
     assert set(figures["control"]) == {"exact", "encoders"}
     flicker = figures["performance"]["flicker"]
     assert flicker["camera_noise"] > flicker["still"] >= 0

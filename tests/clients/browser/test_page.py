@@ -54,6 +54,9 @@ def test_camera_and_microphone_drive_the_avatar(viewer: Viewer, tmp_path: Path) 
     camera = viewer.state()["sources"]["camera"]
     assert camera["video"] and camera["audio"]
     assert page.locator("#self").is_visible()
+    page.locator("#calibrate-hint").wait_for(state="visible")
+    page.locator("#calibrate").click()
+    page.locator("#calibrate-hint").wait_for(state="hidden")
     before = viewer.picture()
     wait_until(lambda: viewer.has_changed_by(0.5, before))
 
