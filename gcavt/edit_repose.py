@@ -30,8 +30,8 @@ _EPS = 1e-4
 Maps = tuple[Tensor, Tensor, Tensor]
 """Appearance maps at 1/4, 1/8 and 1/16 of the portrait."""
 
-SIDE_FADE_DEG = 6.0
-"""Turned by less than this a head needs less of a side portrait, at rest nothing: so left and right join."""
+SIDE_FROM_DEG, SIDE_FULL_DEG = 8.0, 20.0
+"""Turned by less than the first a head needs nothing of a side portrait, by more than the second all of it."""
 SIDE_LEAST_DEG = 10.0
 """Less turned than this, from the primary, a side portrait counts for less."""
 
@@ -744,7 +744,8 @@ def _pick_side(sides: Sides, target_pose_B6: Tensor, reference_pose_B6: Tensor) 
 
     pose, surface = of(sides.poses), of(sides.surfaces)
     side_turn = (pose[:, 1:2] - reference_pose_B6[:, 1:2]) * torch.where(is_left, -1.0, 1.0)
-    use = (turn.abs() / SIDE_FADE_DEG).clamp(0, 1) * (side_turn / SIDE_LEAST_DEG).clamp(0, 1)
+    needed = ((turn.abs() - SIDE_FROM_DEG) / (SIDE_FULL_DEG - SIDE_FROM_DEG)).clamp(0, 1)
+    use = needed * (side_turn / SIDE_LEAST_DEG).clamp(0, 1)
     known = surface + F.pad(pose[:, 5:6], (0, 4))[:, :, None, None]
     return _Side(pose, of(sides.images), known, use[:, :, None, None])
 
