@@ -23,6 +23,7 @@ from engine.compositor import read_picture
 from engine.errors import BundleError, NoFaceError
 from engine.idle import idle_codes
 from engine.reference_portraits import (
+    TURNED_DEG,
     ReferencePair,
     frontal_portraits,
     pair_references,
@@ -328,7 +329,8 @@ class Puppeteer:
     ) -> Tensors:
         """What `generate` gives to the generator."""
         if self._is_exact:
-            pose_code = within_reach(pose_code)
+            left, right = _sides_seen(identity.tensors)
+            pose_code = within_reach(pose_code, is_left_seen=left, is_right_seen=right)
         codes = {"pose_code": pose_code, "expression_code": expression_code, "content_code": content_code}
         return {**identity.tensors, **{name: code[None] for name, code in codes.items()}}
 
@@ -337,6 +339,14 @@ class Puppeteer:
         for network, spec in engine_specs(self._config).items():
             inputs = {t.name: np.zeros(t.with_batch(1), np.float32) for t in spec.inputs}
             self._backend.run(network, inputs)
+
+
+def _sides_seen(tensors: Mapping[str, NDArray[np.float32]]) -> tuple[bool, bool]:
+    """Whether portraits show the head turned to the picture's left and right."""
+    if "side_poses" not in tensors:
+        return False, False
+    ahead, poses = tensors["reference_pose"][0, 1], tensors["side_poses"][0]
+    return bool(ahead - poses[1] >= TURNED_DEG), bool(poses[7] - ahead >= TURNED_DEG)
 
 
 def _known_references(

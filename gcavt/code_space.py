@@ -32,6 +32,7 @@ POSE_SCALE: Final[NDArray[np.float32]] = np.array([8.0, 15.0, 6.0, 0.10, 0.10, 0
 
 _FREE: Final = np.array([16.0, 22.0, 16.0, 0.15, 0.15, 0.20], np.float32)
 _MOST: Final = np.array([22.0, 32.0, 24.0, 0.30, 0.30, 0.45], np.float32)
+_FREE_YAW_SEEN, _MOST_YAW_SEEN = 28.0, 40.0
 
 POSE_DIM: Final = 12
 CODE_DIM: Final = 256
@@ -65,15 +66,23 @@ def pose_from_code(code: ArrayLike) -> NDArray[np.float32]:
     return np.asarray(np.asarray(code, np.float32)[..., :6] * POSE_SCALE, np.float32)
 
 
-def within_reach(code: ArrayLike) -> NDArray[np.float32]:
+def within_reach(
+    code: ArrayLike, *, is_left_seen: bool = False, is_right_seen: bool = False
+) -> NDArray[np.float32]:
     """The pose code (..., 12) bent back smoothly where `lite` would tear a face or lose it from the frame.
 
-    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24; x, y and z
-    up to .15, .15 and .2 head units, never beyond .3, .3 and .45: the face crop leaves no more room.
+    Pitch, yaw and roll are unchanged up to 16, 22 and 16 degrees and never exceed 22, 32 and 24; where a
+    portrait shows the head turned to that side, yaw is unchanged up to 28 degrees and never exceeds 40.
+    x, y and z are unchanged up to .15, .15 and .2 head units, never beyond .3, .3 and .45: the face crop
+    leaves no more room.
     """
     reached = np.array(code, np.float32)
-    free, most = _FREE / POSE_SCALE, _MOST / POSE_SCALE
     size = np.abs(reached[..., :6])
+    free, most = (np.broadcast_to(limit, size.shape).copy() for limit in (_FREE, _MOST))
+    is_seen = np.where(reached[..., 1] < 0, is_left_seen, is_right_seen)
+    free[..., 1] = np.where(is_seen, _FREE_YAW_SEEN, free[..., 1])
+    most[..., 1] = np.where(is_seen, _MOST_YAW_SEEN, most[..., 1])
+    free, most = free / POSE_SCALE, most / POSE_SCALE
     bent = free + (most - free) * np.tanh((size - free) / (most - free))
     reached[..., :6] = np.sign(reached[..., :6]) * np.where(size > free, bent, size)
     return reached

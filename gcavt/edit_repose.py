@@ -31,7 +31,7 @@ Maps = tuple[Tensor, Tensor, Tensor]
 """Appearance maps at 1/4, 1/8 and 1/16 of the portrait."""
 
 SIDE_FROM_DEG, SIDE_FULL_DEG = 8.0, 20.0
-"""Turned by less than the first a head needs nothing of a side portrait, by more than the second all of it."""
+"""Turned by less than the first a head needs nothing of a side portrait, by the second all of it."""
 SIDE_LEAST_DEG = 10.0
 """Less turned than this, from the primary, a side portrait counts for less."""
 

@@ -63,3 +63,6 @@ def test_small_turns_are_left_alone_and_large_ones_bent_back() -> None:
     assert 30 < reached[2, 1] <= 32
     np.testing.assert_allclose(reached[:, 4], 0.1, rtol=1e-6)
     assert 0.2 < reached[2, 5] <= 0.45
+    seen = code_space.pose_from_code(code_space.within_reach(code_space.pose_code(poses), is_right_seen=True))
+    assert 39 < seen[2, 1] <= 40
+    np.testing.assert_array_equal(seen[:2], reached[:2])
