@@ -31,6 +31,22 @@ def test_what_was_assembled_before_can_be_improved_part_by_part(tmp_path: Path) 
         torch.testing.assert_close(value, read_checkpoint(source).tensors[key].to(value.dtype))
 
 
+def test_parts_go_halfway_to_what_later_runs_made_of_them(tmp_path: Path) -> None:
+    first = checkpoint(tmp_path / "first.safetensors", 0, "all", PARTS)
+    tuned = [
+        checkpoint(tmp_path / f"{part}.safetensors", seed, part, [f"{part}_encoder"])
+        for seed, part in ((1, "content"), (2, "pose"))
+    ]
+    assemble([first], tmp_path / "out.safetensors", tuned)
+    out = read_checkpoint(tmp_path / "out.safetensors")
+    assert [run.get("halfway", False) for run in out.provenance["runs"]] == [False, True, True]
+    base, content, pose = (read_checkpoint(path).tensors for path in (first, *tuned))
+    for name, value in out.tensors.items():
+        other = {"content_encoder": content, "pose_encoder": pose}.get(name.split(".")[0], base)[name]
+        expected = (base[name] + other) / 2 if value.is_floating_point() else base[name]
+        torch.testing.assert_close(value, expected.to(value.dtype), atol=1e-3, rtol=1e-3)
+
+
 def test_parts_that_no_run_has_touched_are_named(tmp_path: Path) -> None:
     only = checkpoint(tmp_path / "only.safetensors", 0, "joint", ["generator", "identity_encoder"])
     assemble([only], tmp_path / "out.safetensors")
