@@ -32,6 +32,12 @@ Maps = tuple[Tensor, Tensor, Tensor]
 
 SIDE_FROM_DEG, SIDE_FULL_DEG = 8.0, 20.0
 """Turned by less than the first a head needs nothing of a side portrait, by the second all of it."""
+FACE_CENTRE_PX, FACE_RADII_PX, FACE_FADE = (72.0, 80.0), (56.0, 76.0), 1.5
+"""In the face crop: an ellipse about what expression and speech move; its squared radius where it ends."""
+HIDES = 5.0
+"""Inverse of the depth, in head units, by which something must be in front to hide the face."""
+FACES_FROM, FACES_FULLY = 0.4, 0.6
+"""z of its normal, towards the portrait's camera: what is seen more aslant is better lent by the side."""
 SIDE_LEAST_DEG = 10.0
 """Less turned than this, from the primary, a side portrait counts for less."""
 
@@ -665,6 +671,7 @@ class Reposer(nn.Module):
         expression_code: Tensor,
         content_code: Tensor,
         reference_pose: Tensor,
+        crop_origin: Tensor,
         sides: Sides,
     ) -> Repose:
         target_pose = pose_code[:, :6] * self.pose_scale
@@ -685,6 +692,11 @@ class Reposer(nn.Module):
         side_depth, side_hidden, side_facing = self.geometry_64.look_up(
             _upsample_smooth(side_depth), side.known, *side_poses
         )
+        # the side portrait's face is at rest: where the portrait shows the face, only that has the edit
+        in_face = _in_face(self.geometry_64(depth_64, *poses), crop_origin[:, :2])
+        faces = ((facing[:, 2:] - FACES_FROM) / (FACES_FULLY - FACES_FROM)).clamp(0, 1)
+        is_shown = (1 - HIDES * hidden).clamp(0, 1) * faces
+        side_use = side.use * (1 - in_face * is_shown).detach()
         # told as they are: with a gradient, depth would be bent until it tells what is of use
         cues = torch.cat([hidden, side_hidden, side_depth - depth_64], 1).clamp(-0.5, 0.5)
         cues = torch.cat([side_facing[:, 2:] - facing[:, 2:], cues], 1).detach()
@@ -695,7 +707,7 @@ class Reposer(nn.Module):
         x = x + self.warped_32(sample(map_8, self.geometry_32(depth_32, *poses) / 8))
         x = self.blocks[3](x, affine[3])
         side_logit = self.side_cues_64(cues) + self.side_share_64(x)
-        side_share = hard_sigmoid(side_logit) * side.use
+        side_share = hard_sigmoid(side_logit) * side_use
         depth_64 = depth_64 + side_share * (side_depth - depth_64)
         refined_64 = depth_64 + self.depth_64(x) * 0.2
         found = sample(torch.cat([reference_normal, map_4], 1), self.geometry_64(refined_64, *poses) / 4)
@@ -715,7 +727,7 @@ class Reposer(nn.Module):
         position = self.geometry_128(depth_128, *poses) + refine[:, 2:]
         side_position = self.geometry_128(depth_128, *side_poses)
         side_logit = _upsample_smooth(side_logit) + self.side_share_128(x)
-        side_share = hard_sigmoid(side_logit) * side.use
+        side_share = hard_sigmoid(side_logit) * _upsample_smooth(side_use)
         flow, side_flow = position - self.geometry_128.grid, side_position - self.geometry_128.grid
         # all at once: a CPU enlarges eight channels in the time of one
         enlarged = _upsample_smooth(torch.cat([flow, side_flow, side_share, _upsample_smooth(gain)], 1))
@@ -731,6 +743,14 @@ class Reposer(nn.Module):
         painted = paint + 0.5
         rgb = painted + keep * (lit - painted)
         return Repose(rgb * mask, mask, depth_64, depth_128, position, normal, lit, keep)
+
+
+def _in_face(position_B2HW: Tensor, origin_B2: Tensor) -> Tensor:
+    """(B, 1, H, W) 1 where a position in the portrait lies between brows, cheeks and chin, 0 well outside."""
+    from_centre = position_B2HW - (origin_B2 + origin_B2.new_tensor(FACE_CENTRE_PX))[:, :, None, None]
+    size = origin_B2.new_tensor(FACE_RADII_PX)[None, :, None, None]
+    distance = ((from_centre / size) ** 2).sum(1, keepdim=True)
+    return ((FACE_FADE - distance) / (FACE_FADE - 1)).clamp(0, 1)
 
 
 def _pick_side(sides: Sides, target_pose_B6: Tensor, reference_pose_B6: Tensor) -> _Side:
@@ -804,6 +824,7 @@ class EditReposeGenerator(nn.Module):
             expression_code,
             content_code,
             reference_pose,
+            crop_origin,
             Sides(side_poses, state[11], state[12]),
         )
         return result.image.clamp(0, 1), result.mask

@@ -286,7 +286,15 @@ class ReposerStage(EditReposeStage):
         encoder = generator.reference_encoder
         maps, side_maps = encoder.encode_portraits(batch["primary"], batch["side_images"])
         sides = Sides(side_poses, batch["side_images"], encoder.side_surfaces(side_maps))
-        given = (encoder.surface(maps), identity_code, pose_code, *codes, reference_pose, sides)
+        given = (
+            encoder.surface(maps),
+            identity_code,
+            pose_code,
+            *codes,
+            reference_pose,
+            batch["origin"],
+            sides,
+        )
         return Reposed(generator.reposer(edited, maps, *given), pose_code, reference_pose, sides)
 
     def importance(self, batch: Batch) -> Tensor:
