@@ -693,10 +693,10 @@ class Reposer(nn.Module):
             _upsample_smooth(side_depth), side.known, *side_poses
         )
         # the side portrait's face is at rest: where the portrait shows the face, only that has the edit
-        in_face = _in_face(self.geometry_64(depth_64, *poses), crop_origin[:, :2])
+        shows_face = in_face(self.geometry_64(depth_64, *poses), crop_origin[:, :2])
         faces = ((facing[:, 2:] - FACES_FROM) / (FACES_FULLY - FACES_FROM)).clamp(0, 1)
         is_shown = (1 - HIDES * hidden).clamp(0, 1) * faces
-        side_use = side.use * (1 - in_face * is_shown).detach()
+        side_use = side.use * (1 - shows_face * is_shown).detach()
         # told as they are: with a gradient, depth would be bent until it tells what is of use
         cues = torch.cat([hidden, side_hidden, side_depth - depth_64], 1).clamp(-0.5, 0.5)
         cues = torch.cat([side_facing[:, 2:] - facing[:, 2:], cues], 1).detach()
@@ -745,7 +745,7 @@ class Reposer(nn.Module):
         return Repose(rgb * mask, mask, depth_64, depth_128, position, normal, lit, keep)
 
 
-def _in_face(position_B2HW: Tensor, origin_B2: Tensor) -> Tensor:
+def in_face(position_B2HW: Tensor, origin_B2: Tensor) -> Tensor:
     """(B, 1, H, W) 1 where a position in the portrait lies between brows, cheeks and chin, 0 well outside."""
     from_centre = position_B2HW - (origin_B2 + origin_B2.new_tensor(FACE_CENTRE_PX))[:, :, None, None]
     size = origin_B2.new_tensor(FACE_RADII_PX)[None, :, None, None]

@@ -6,10 +6,13 @@ import torch.nn.functional as F
 
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose import (
+    FACE_CENTRE_PX,
+    FACE_RADII_PX,
     EditReposeGenerator,
     HeadGeometry,
     adain_relu,
     hard_sigmoid,
+    in_face,
     light_terms,
     pixel_grid,
     relighting,
@@ -303,3 +306,11 @@ def test_a_reference_tells_what_its_surface_hides() -> None:
     torch.testing.assert_close(rest, facing, atol=1e-4, rtol=0)
     torch.testing.assert_close(hidden, torch.zeros(1, 1, 64, 64), atol=1e-5, rtol=0)
     torch.testing.assert_close(found, wall, atol=1e-5, rtol=0)
+
+
+def test_a_side_portrait_lends_nothing_in_the_middle_of_the_face_and_all_beside_it() -> None:
+    origin = torch.tensor([[56.0, 60.0]])
+    x, y = origin[0] + torch.tensor(FACE_CENTRE_PX)
+    columns = x + torch.tensor([0.0, FACE_RADII_PX[0] - 1, 2 * FACE_RADII_PX[0]])
+    position = torch.stack([columns, y.expand(3)])[None, :, None]
+    assert in_face(position, origin).flatten().tolist() == [1.0, 1.0, 0.0]
