@@ -37,6 +37,7 @@ def rewrite(model: ov.Model) -> int:
     for node in model.get_ordered_ops():
         replacement = _REWRITES.get(node.get_type_name())
         count += replacement is not None and replacement(node)
+    count += _group_slices(model)  # of what was rewritten
     model.validate_nodes_and_infer_types()
     return count
 

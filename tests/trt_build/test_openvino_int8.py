@@ -11,9 +11,10 @@ import pytest
 from engine.backends.openvino import OpenVinoBackend, read_packed
 from engine.bundle import PRETRAINED_DIR
 from engine.errors import BundleError
+from tests.trt_build.characters import psnr_db, turned_character
 from trt_build.flavours import FLAVOURS
 from trt_build.manifest import FILE_NAME, Manifest
-from trt_build.openvino_precision import inexact_geometry, with_exact_geometry
+from trt_build.openvino_precision import with_exact_geometry
 from trt_build.openvino_rewrites import rewrite
 from trt_build.precision import folded_constants
 from trt_build.specs import engine_specs
@@ -70,8 +71,10 @@ def test_the_generator_in_eight_bits_keeps_its_geometry() -> None:
     model = openvino_int8._quantised(openvino_int8._read(core, graph, spec), graph, frames)
     rewrite(model)
     hint = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
+    inputs = turned_character(25)
+    exact = core.compile_model(model, "CPU", {**hint, "INFERENCE_PRECISION_HINT": "f32"})(inputs)["image"]
     compiled = core.compile_model(with_exact_geometry(core, model), "CPU", hint)
-    assert inexact_geometry(compiled) == []
+    assert psnr_db(compiled(inputs)["image"], exact) > 45
     kinds = {
         str(n.get_rt_info()["runtimePrecision"].astype(str)) for n in compiled.get_runtime_model().get_ops()
     }

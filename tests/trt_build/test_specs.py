@@ -38,6 +38,7 @@ def test_lite_feeds_its_reference_state_to_the_generator_by_the_same_names_and_s
         "content_code",
         "reference_pose",
         "crop_origin",
+        "side_poses",
     }
 
 

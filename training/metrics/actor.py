@@ -60,6 +60,11 @@ class Actor:
         (folder / "identity.json").write_text(json.dumps(facts))
         return self.puppeteer.identity_from_bank(name)
 
+    @property
+    def has_exact_codes(self) -> bool:
+        """See `Puppeteer`."""
+        return self.puppeteer.has_exact_codes
+
     def codes(self, frame: Image, landmarks_68: Points) -> DrivingCodes:
         """What the encoders read from a 256 px driving crop."""
         return self.puppeteer.codes_of_face(frame, landmarks_68)

@@ -106,7 +106,7 @@ def _cross_driven(
         code, neutral = getattr(seen, CODE_OF[driver]), getattr(resting, CODE_OF[driver])
         read[CODE_OF[driver]] = code
         calibrated[CODE_OF[driver]] = shaped(
-            driver, code, Shaping(neutral=neutral), is_exact=actor.puppeteer.has_exact_codes
+            driver, code, Shaping(neutral=neutral), is_exact=actor.has_exact_codes
         )
         acting = acting.driven_by(held_out.acting(other), {driver})
     modes = {"cross": DrivingCodes(**read), "calibrated": DrivingCodes(**calibrated)}

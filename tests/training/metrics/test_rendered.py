@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from engine.codes import DrivingCodes
+from gcavt import code_space
 from training.metrics.actor import Actor, Image
-from training.metrics.held_out import Acting, HeldOut
+from training.metrics.held_out import SAME_RENDER, Acting, HeldOut
 from training.metrics.reader import FaceReader
 from training.metrics.rendered import evaluate_control, evaluate_modes
 
@@ -20,6 +21,10 @@ class Renders(Actor):
         self.held_out = held_out
         self.mouth_share, self.follows_pose = mouth_share, follows_pose
 
+    @property
+    def has_exact_codes(self) -> bool:
+        return True
+
     def codes(self, frame: Image, landmarks_68: Any) -> DrivingCodes:
         """Looks up the frame's own exact codes by the picture, which the background leaves as it is."""
 
@@ -29,7 +34,10 @@ class Renders(Actor):
             return float(np.abs(shown.image[inside].astype(float) - frame[inside]).mean())
 
         nearest = min(range(len(self.held_out.triples)), key=gap)
-        return self.held_out.acting(nearest).codes
+        if gap(nearest) < SAME_RENDER:
+            return self.held_out.acting(nearest).codes
+        nothing = np.zeros(len(code_space.COEFFICIENTS), np.float32)
+        return Acting(pose=np.zeros(6, np.float32), expression=nothing, mouth=nothing).codes
 
     def identity(self, name: str, *facts: Any) -> Any:
         return int(self.held_out.triples.identity_of_reference[int(name.rpartition("_")[2])])
