@@ -86,7 +86,11 @@ def geometry(model: ov.Model) -> list[ov.Node]:
 
 
 def inexact_geometry(compiled: ov.CompiledModel) -> list[str]:
-    """What of the geometry a compiled network computes in less than float32; empty as it should be."""
+    """What of the geometry a compiled network computes in less than float32.
+
+    Also what merely is concatenated with positions on the way, as light and shares are in `lite`; of nothing
+    else there should be any.
+    """
     runtime = compiled.get_runtime_model()
     waiting = [node.input_value(1) for node in runtime.get_ops() if _told(node, "layerType") == "GridSample"]
     seen: set[str] = set()

@@ -15,7 +15,7 @@ from training.metrics.pictures import picture_figures
 from training.metrics.sheets import grid
 
 TURNS_DEG = (-32, -16, 16, 32)
-"""As far as a live performance turns, and half as far."""
+"""As far as a head may turn that is known from the front alone (`within_reach`), and half as far."""
 GIVEN = {"sides": True, "front only": False}
 SHEET_PEOPLE = 5
 
