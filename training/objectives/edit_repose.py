@@ -105,8 +105,9 @@ def sides_of(triples: Triples, rows: NDArray[np.integer], single: NDArray[np.boo
     """Side portraits of references; `single` puts the primary in their place."""
     images = np.array(triples.reference("side_images", rows))
     poses = triples.side_poses(rows)
-    images[single] = triples.reference("reference_image", rows[single])[:, None] if single.any() else 0
-    poses[single] = triples.reference_pose(rows[single])[:, None] if single.any() else 0
+    if single.any():
+        images[single] = triples.reference("reference_image", rows[single])[:, None]
+        poses[single] = triples.reference_pose(rows[single])[:, None]
     left, right = to_tensor(images[:, 0]), to_tensor(images[:, 1])
     return {
         "side_images": torch.cat([left, right], 1),
