@@ -32,11 +32,11 @@ Maps = tuple[Tensor, Tensor, Tensor]
 
 SIDE_FROM_DEG, SIDE_FULL_DEG = 8.0, 20.0
 """Turned by less than the first a head needs nothing of a side portrait, by the second all of it."""
-FACE_CENTRE_PX, FACE_RADII_PX, FACE_FADE = (72.0, 80.0), (56.0, 76.0), 1.5
-"""In the face crop: an ellipse about what expression and speech move; its squared radius where it ends."""
-HIDES = 5.0
+FACE_CENTRE_PX, FACE_RADII_PX, FACE_FADE = (72.0, 70.0), (52.0, 60.0), 1.5
+"""In the face crop: an ellipse about eyes and lips; its squared radius where it ends."""
+HIDES = 3.0
 """Inverse of the depth, in head units, by which something must be in front to hide the face."""
-FACES_FROM, FACES_FULLY = 0.4, 0.6
+FACES_FROM, FACES_FULLY = 0.2, 0.4
 """z of its normal, towards the portrait's camera: what is seen more aslant is better lent by the side."""
 SIDE_LEAST_DEG = 10.0
 """Less turned than this, from the primary, a side portrait counts for less."""
@@ -664,6 +664,7 @@ class Reposer(nn.Module):
     def forward(
         self,
         edited_B3HW: Tensor,
+        primary_B3HW: Tensor,
         maps: Maps,
         surface: tuple[Tensor, Tensor, Tensor],
         identity_code: Tensor,
@@ -692,10 +693,10 @@ class Reposer(nn.Module):
         side_depth, side_hidden, side_facing = self.geometry_64.look_up(
             _upsample_smooth(side_depth), side.known, *side_poses
         )
-        # the side portrait's face is at rest: where the portrait shows the face, only that has the edit
-        shows_face = in_face(self.geometry_64(depth_64, *poses), crop_origin[:, :2])
         faces = ((facing[:, 2:] - FACES_FROM) / (FACES_FULLY - FACES_FROM)).clamp(0, 1)
-        is_shown = (1 - HIDES * hidden).clamp(0, 1) * faces
+        is_shown = ((1 - HIDES * hidden).clamp(0, 1) * faces).detach()
+        # the side portrait's face is at rest: eyes and lips come from the portrait alone, where it shows them
+        shows_face = in_face(self.geometry_64(depth_64, *poses), crop_origin[:, :2])
         side_use = side.use * (1 - shows_face * is_shown).detach()
         # told as they are: with a gradient, depth would be bent until it tells what is of use
         cues = torch.cat([hidden, side_hidden, side_depth - depth_64], 1).clamp(-0.5, 0.5)
@@ -730,13 +731,18 @@ class Reposer(nn.Module):
         side_share = hard_sigmoid(side_logit) * _upsample_smooth(side_use)
         flow, side_flow = position - self.geometry_128.grid, side_position - self.geometry_128.grid
         # all at once: a CPU enlarges eight channels in the time of one
-        enlarged = _upsample_smooth(torch.cat([flow, side_flow, side_share, _upsample_smooth(gain)], 1))
-        flow, side_flow, side_share, gain = torch.split(enlarged, [2, 2, 1, 3], 1)
+        twice = _upsample_smooth(torch.cat([gain, is_shown], 1))
+        enlarged = _upsample_smooth(torch.cat([flow, side_flow, side_share, twice], 1))
+        flow, side_flow, side_share, gain, is_shown = torch.split(enlarged, [2, 2, 1, 3, 1], 1)
         # a portrait often cuts the hair: mirrored at the edge it goes on, held there it would streak
-        warped = sample(edited_B3HW, self.image_grid + flow, padding="reflection")
+        portraits = torch.cat([edited_B3HW, primary_B3HW], 1)
+        warped = sample(portraits, self.image_grid + flow, padding="reflection")
+        edited, unedited = warped.chunk(2, 1)
         side_warped = sample(side.image, self.image_grid + side_flow, padding="reflection")
         shift, scale = affine[-1].chunk(2, 1)
-        lit = (warped + side_share * (side_warped - warped)) * gain
+        # what the side portrait lends changes as the portrait does, where that shows how
+        lent = side_warped + is_shown * (edited - unedited)
+        lit = (edited + side_share * (lent - edited)) * gain
         x = adain_relu(x + self.warped_128(lit), scale + 1, shift)
         weights, paint = torch.split(F.pixel_shuffle(self.out(x), 2), [2, 3], 1)
         mask, keep = torch.split(hard_sigmoid(weights + self.prefer), 1, 1)
@@ -817,6 +823,7 @@ class EditReposeGenerator(nn.Module):
         edited = self.edit(expression_code, content_code, crop_origin, state)
         result = self.reposer(
             edited,
+            state[0],
             (state[5], state[6], state[7]),
             (state[8], state[9], state[10]),
             identity_code,

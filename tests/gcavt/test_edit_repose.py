@@ -4,12 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import gcavt.edit_repose
+
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose import (
     FACE_CENTRE_PX,
     FACE_RADII_PX,
     EditReposeGenerator,
     HeadGeometry,
+    Sides,
     adain_relu,
     hard_sigmoid,
     in_face,
@@ -314,3 +317,26 @@ def test_a_side_portrait_lends_nothing_in_the_middle_of_the_face_and_all_beside_
     columns = x + torch.tensor([0.0, FACE_RADII_PX[0] - 1, 2 * FACE_RADII_PX[0]])
     position = torch.stack([columns, y.expand(3)])[None, :, None]
     assert in_face(position, origin).flatten().tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(("faces_from", "is_shown"), [(-3.0, True), (2.0, False)])
+def test_what_a_side_portrait_lends_changes_as_the_portrait_does_where_that_shows_how(
+    generator: EditReposeGenerator, monkeypatch: pytest.MonkeyPatch, faces_from: float, is_shown: bool
+) -> None:
+    monkeypatch.setattr(gcavt.edit_repose, "FACES_FROM", faces_from)
+    monkeypatch.setattr(gcavt.edit_repose, "FACES_FULLY", faces_from + 1)
+    monkeypatch.setattr(gcavt.edit_repose, "HIDES", 0.0)
+    monkeypatch.setattr(gcavt.edit_repose, "FACE_RADII_PX", (0.1, 0.1))
+    identity, pose, expression, content = codes()
+    pose[0, 1] = 20 / 15
+    white = torch.ones(1, 3, 256, 256)
+    with torch.no_grad():
+        state = generator.reference_encoder(portrait(), portrait(), ORIGIN, SIDES)
+        given = (state[5:8], state[8:11], identity, pose, expression, content, torch.zeros(1, 6), ORIGIN)
+        sides = Sides(TURNED, torch.ones(1, 6, 256, 256), state[12])
+        at_rest, changed = (
+            generator.reposer(edited, white, *given, sides).lit for edited in (white, 1.5 * white)
+        )
+    change = changed / at_rest - 1
+    assert change.max() < 0.5 + 1e-4
+    assert (change.min() > 0.5 - 1e-4) == is_shown
