@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 import gcavt.edit_repose
-
 from gcavt.config import EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose import (
     FACE_CENTRE_PX,

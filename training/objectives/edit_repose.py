@@ -296,7 +296,8 @@ class ReposerStage(EditReposeStage):
             batch["origin"],
             sides,
         )
-        return Reposed(generator.reposer(edited, batch["primary"], maps, *given), pose_code, reference_pose, sides)
+        result = generator.reposer(edited, batch["primary"], maps, *given)
+        return Reposed(result, pose_code, reference_pose, sides)
 
     def importance(self, batch: Batch) -> Tensor:
         """(B, 1, 256, 256) weights of the target's pixels."""
