@@ -205,7 +205,7 @@ def _build_for_cpu(request: BuildRequest, people: list[Person], reference: list[
 
     packed = {}
     specs = engine_specs(request.bundle.config)
-    specs = {n: spec for n, spec in specs.items() if not (spec.is_exact or n in ONCE_PER_IDENTITY)}
+    specs = {n: spec for n, spec in specs.items() if n not in ONCE_PER_IDENTITY}
     for name, spec in (bar := tqdm(specs.items(), unit="network")):
         bar.set_description(f"quantise {name}")
         path = request.bundle.directory / request.bundle.manifest.networks[name].file
@@ -336,8 +336,6 @@ def engine_graph(
 ) -> onnx.ModelProto:
     """The graph of one network as the engine computes it, or as the CPU emulates that."""
     graph = onnx.load(request.bundle.directory / request.bundle.manifest.networks[network].file)
-    if engine_specs(request.bundle.config)[network].is_exact:
-        return typed_graph(graph, "fp32")
     quantised = None
     if request.precision in ("int8", "fp8"):
         # TensorRT for RTX documents fp8 for matrix products alone

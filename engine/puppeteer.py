@@ -36,14 +36,12 @@ from gcavt.preprocessing import (
     crop_face,
     expression_input,
     face_landmarks,
-    landmark_input,
-    landmarks_in_crop,
     mouth_crop,
     pose_input,
     pose_landmarks,
     to_network,
 )
-from trt_build.specs import REFINER, engine_specs
+from trt_build.specs import engine_specs
 
 if TYPE_CHECKING:
     from engine.face_tracker import FaceTracker
@@ -198,9 +196,9 @@ class Puppeteer:
     ) -> _References:
         """What photos lend, by what the tracker and the pose encoder read in them."""
         images = [portrait.image_HWC for portrait in portraits]
-        points = [self.refined(p.seen_HWC, _points(p, name)) for p in portraits]
+        points = [_points(portrait, name) for portrait in portraits]
         poses = [
-            pose_from_code(self._pose_code(portrait.seen_HWC, its))
+            pose_from_code(self.pose_code(portrait.seen_HWC, its))
             for portrait, its in zip(portraits, points, strict=True)
         ]
         yaws = [float(pose[1]) for pose in poses]
@@ -226,41 +224,24 @@ class Puppeteer:
 
     # -- codes ---------------------------------------------------------------------------------------------
 
-    def refined(self, crop_HWC: Image, landmarks_68: Points) -> Points:
-        """Tracked landmarks of a 256 px crop, mended where the model does that; in the crop's pixels."""
-        refiner = self._config.refiner
-        if refiner is None:
-            return landmarks_68
-        inputs = {
-            "landmark_image": to_network(landmark_input(crop_HWC, landmarks_68, refiner))[None],
-            "tracked_landmarks": face_landmarks(landmarks_68)[None],
-        }
-        values = _first(self._backend.run(REFINER, inputs)["landmarks"])
-        return landmarks_in_crop(values, landmarks_68)
-
     def pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(12,) how the head of a 256 px driving crop is held; tracked landmarks in the crop's pixels."""
-        return self._pose_code(crop_HWC, self.refined(crop_HWC, landmarks_68))
+        pose = self._config.pose
+        image = pose_input(crop_HWC, landmarks_68, pose.input_px, pose.face_zoom)
+        landmarks = pose_landmarks(landmarks_68) if pose.reads_landmarks else None
+        return self._code("pose", image, landmarks)
 
     def content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         """(256,) what the mouth of a 256 px driving crop says; tracked landmarks in the crop's pixels."""
-        return self._content_code(crop_HWC, self.refined(crop_HWC, landmarks_68))
-
-    def _pose_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
-        image = pose_input(crop_HWC, landmarks_68, self._config.pose.input_px)
-        landmarks = pose_landmarks(landmarks_68) if self._config.pose.reads_landmarks else None
-        return self._code("pose", image, landmarks)
+        image = mouth_crop(crop_HWC, landmarks_68, self._config.mouth_px)
+        landmarks = face_landmarks(landmarks_68) if self._config.content.reads_landmarks else None
+        return self._code("content", image, landmarks)
 
     def _expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         expression = self._config.expression
         image = expression_input(crop_HWC, landmarks_68, expression.input_px, expression.face_zoom)
         landmarks = face_landmarks(landmarks_68) if expression.reads_landmarks else None
         return self._code("expression", image, landmarks)
-
-    def _content_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
-        image = mouth_crop(crop_HWC, landmarks_68, self._config.mouth_px)
-        landmarks = face_landmarks(landmarks_68) if self._config.content.reads_landmarks else None
-        return self._code("content", image, landmarks)
 
     def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> Code:
         """(256,) what the sound of a mel window (bands x frames) says."""
@@ -292,9 +273,8 @@ class Puppeteer:
         )
 
     def _codes(self, crop_HWC: Image, landmarks_68: Points, sockets: Iterable[Socket]) -> dict[Socket, Code]:
-        refined = self.refined(crop_HWC, landmarks_68)
-        read = {"pose": self._pose_code, "expression": self._expression_code, "mouth": self._content_code}
-        return {socket: read[socket](crop_HWC, refined) for socket in sockets}
+        read = {"pose": self.pose_code, "expression": self._expression_code, "mouth": self.content_code}
+        return {socket: read[socket](crop_HWC, landmarks_68) for socket in sockets}
 
     def idle_codes(self, time_s: float, identity: IdentityState | None = None) -> DrivingCodes:
         """What to show at a moment when nothing drives: swaying and blinking, mouth closed.

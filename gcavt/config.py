@@ -65,20 +65,16 @@ class FaceEncoderConfig(ResNetSEEncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LandmarkRefinerConfig:
-    """Gradient histograms about tracked landmarks, and linear maps of them (`gcavt.landmark_refiner`)."""
+class FacePoseEncoderConfig(FaceEncoderConfig):
+    """A pose encoder that sees the whole face and its surroundings (`gcavt.face_pose_encoder`)."""
 
-    input_px: int = 160
-    eye_distance_px: float = 44.0
-    """Between the eyes' middles in the picture that is read; lengths below are in this unit."""
-    eye_height: float = 0.29375
-    """Where the middle between the eyes lies, of the picture's height from above; across, in the middle."""
-    stages: int = 2
-    points: int = 3
-    """Histograms about a landmark lie on a grid of points x points."""
-    spacing: float = 0.1
-    derivative_sigma: float = 0.015
-    window_sigma: float = 0.035
+    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    stem: Literal["conv3x3", "conv7x7_stride2"] = "conv7x7_stride2"
+    pooling: Literal["attention", "average", "spatial"] = "spatial"
+    normalise: bool = False
+    reads_landmarks: bool = True
+    face_zoom: float = 1.5
+    features: int = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +141,12 @@ class GcavtConfig:
     mel_bands: int = 80
     mel_frames: int = 20
     identity: IdentityEncoderConfig = field(default_factory=IdentityEncoderConfig)
-    pose: MobileNetEncoderConfig = field(default_factory=MobileNetEncoderConfig)
+    pose: MobileNetEncoderConfig | FacePoseEncoderConfig = field(default_factory=MobileNetEncoderConfig)
     expression: MobileNetEncoderConfig | FaceEncoderConfig = field(default_factory=MobileNetEncoderConfig)
     content: ResNetSEEncoderConfig = field(default_factory=ResNetSEEncoderConfig)
     audio: ResNetSEEncoderConfig = field(default_factory=lambda: ResNetSEEncoderConfig(pooling="attention"))
     generator: GeneratorConfig = field(default_factory=AdainGeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    refiner: LandmarkRefinerConfig | None = None
-    """What mends the tracked landmarks before anything is read by them; None: they are taken as they are."""
 
     def __post_init__(self) -> None:
         if self.image_px < 16 or self.image_px & (self.image_px - 1):
@@ -179,7 +173,7 @@ class GcavtConfig:
             identity=IdentityEncoderConfig(
                 blocks=(1, 1, 2, 1), cardinality=8, base_width=4, stem_channels=32, input_px=128
             ),
-            pose=MobileNetEncoderConfig(input_px=128, dropout=0.0, pooling="spatial", reads_landmarks=True),
+            pose=FacePoseEncoderConfig(),
             expression=FaceEncoderConfig(
                 widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial", reads_landmarks=True
             ),
@@ -191,11 +185,10 @@ class GcavtConfig:
         )
 
     @classmethod
-    def lite_refined(cls) -> GcavtConfig:
-        """`lite` reading refined landmarks: nearer on rendered people, further from MediaPipe on real ones.
-
-        Not shipped for that reason (`training/LOG.md`, sixth session)."""
-        return dataclasses.replace(cls.lite(), name="lite_refined", refiner=LandmarkRefinerConfig())
+    def lite_masked(cls) -> GcavtConfig:
+        """`lite` with the paper's view of the head, face masked: for training without exact poses."""
+        pose = MobileNetEncoderConfig(input_px=128, dropout=0.0, pooling="spatial", reads_landmarks=True)
+        return dataclasses.replace(cls.lite(), name="lite_masked", pose=pose)
 
     @classmethod
     def lite_adain(cls) -> GcavtConfig:
@@ -234,7 +227,7 @@ class GcavtConfig:
             raise ValueError(f"generator.kind must be one of {sorted(kinds)}, got {kind!r}")
         parts = {
             "identity": IdentityEncoderConfig,
-            "pose": MobileNetEncoderConfig,
+            "pose": FacePoseEncoderConfig if "widths" in values.get("pose", {}) else MobileNetEncoderConfig,
             "expression": FaceEncoderConfig
             if "widths" in values.get("expression", {})
             else MobileNetEncoderConfig,
@@ -246,8 +239,6 @@ class GcavtConfig:
         missing = sorted(set(parts) - set(values))
         if missing:
             raise ValueError(f"missing key in model config: {', '.join(missing)}")
-        if values.get("refiner") is not None:
-            parts["refiner"] = LandmarkRefinerConfig
         for key, part in parts.items():
             values[key] = _from_dict(part, values[key], key)
         config: GcavtConfig = _from_dict(cls, values, "model")

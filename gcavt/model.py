@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from gcavt.audio_encoder import AudioEncoder
-from gcavt.config import AdainGeneratorConfig, GcavtConfig
+from gcavt.config import AdainGeneratorConfig, FacePoseEncoderConfig, GcavtConfig
 from gcavt.content_encoder import ContentEncoder
 from gcavt.expression_encoder import ExpressionEncoder
+from gcavt.face_pose_encoder import FacePoseEncoder
 from gcavt.generator import AdainGenerator
 from gcavt.identity_encoder import IdentityEncoder
-from gcavt.landmark_refiner import LandmarkRefiner
 from gcavt.pose_encoder import PoseEncoder
 
 
@@ -56,13 +56,13 @@ class Gcavt(nn.Module):
         super().__init__()
         self.config = config
         self.identity_encoder = IdentityEncoder(config)
-        self.pose_encoder = PoseEncoder(config)
+        self.pose_encoder = (
+            FacePoseEncoder(config) if isinstance(config.pose, FacePoseEncoderConfig) else PoseEncoder(config)
+        )
         self.expression_encoder = ExpressionEncoder(config)
         self.content_encoder = ContentEncoder(config)
         self.audio_encoder = AudioEncoder(config)
         self.generator = build_generator(config)
-        if config.refiner is not None:
-            self.landmark_refiner = LandmarkRefiner(config.refiner)
 
     def forward(self, sources: DrivingSources, reference: Sequence[Tensor] = ()) -> Reconstruction:
         """Rebuild each sample from the seen and from the heard mouth; all other codes are shared.

@@ -1,12 +1,12 @@
 """E_p: how the head is held. A MobileNetV2 over the head with its facial organs masked out.
 
-In `lite` the tracked landmarks correct it: the masked image alone reads how strangers turn their heads to 2
-degrees, with landmarks to half of that (`training/LOG.md`).
+Tracked landmarks may correct it: the masked image alone reads how strangers turn their heads to 2 degrees,
+with landmarks to half of that (`training/LOG.md`). `lite` sees the whole face: `gcavt.face_pose_encoder`.
 """
 
 from gcavt.backbones.landmark_correction import CorrectedEncoder
 from gcavt.backbones.mobilenet import MobileNetV2
-from gcavt.config import GcavtConfig
+from gcavt.config import GcavtConfig, MobileNetEncoderConfig
 
 
 class PoseEncoder(CorrectedEncoder):
@@ -14,6 +14,8 @@ class PoseEncoder(CorrectedEncoder):
 
     def __init__(self, config: GcavtConfig) -> None:
         pose = config.pose
+        if not isinstance(pose, MobileNetEncoderConfig):
+            raise ValueError("the pose encoder of this model sees the face")
         super().__init__(
             MobileNetV2(
                 output_dim=config.pose_dim,

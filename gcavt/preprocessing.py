@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gcavt.config import EditReposeGeneratorConfig, LandmarkRefinerConfig
+from gcavt.config import EditReposeGeneratorConfig
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -368,11 +368,15 @@ def _distance_outside(size_px: int, crop_from_image: Affine, image_hw: Sequence[
 # -- the three driver inputs --------------------------------------------------------------------------------
 
 
-def pose_input(crop_HWC: Image, landmarks_68: Points, size_px: int) -> Image:
+def pose_input(crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float = 1.0) -> Image:
     """The whole head with brows, eyes, nose and mouth blacked out: size_px x size_px x 3.
 
-    landmarks_68 are in the crop's pixels. Background, hair, ears, contour and shoulders stay.
+    landmarks_68 are in the crop's pixels. Background, hair, ears, contour and shoulders stay. With a
+    `face_zoom` above 1 nothing is blacked out: a window that much smaller than the crop, about nose and eyes,
+    the eye line level (`gcavt.face_pose_encoder`).
     """
+    if face_zoom != 1.0:
+        return _zoomed_on_face(crop_HWC, landmarks_68, size_px, face_zoom)[0]
     image, landmarks = _resized(crop_HWC, landmarks_68, size_px)
     cv2.fillConvexPoly(image, _fixed_point(_pose_mask_hull(landmarks)), (0, 0, 0), shift=_SUBPIXEL_BITS)
     return image
@@ -402,32 +406,6 @@ def face_landmarks(landmarks_68: Points) -> NDArray[np.float32]:
     axes = np.stack([along, [-along[1], along[0]]])
     aligned = (landmarks_68 - 0.5 * (left + right)) @ axes.T
     return np.asarray(aligned, np.float32).reshape(-1)
-
-
-def landmarks_in_crop(values_136: NDArray[np.floating], tracked_68: Points) -> Points:
-    """(68, 2) in the crop's pixels, of landmarks in the frame that `face_landmarks` gives those tracked."""
-    left, right = tracked_68[36:42].mean(axis=0), tracked_68[42:48].mean(axis=0)
-    along = right - left
-    axes = np.stack([along, [-along[1], along[0]]])
-    return np.asarray(values_136.reshape(-1, 2) @ axes + 0.5 * (left + right), np.float32)
-
-
-def landmark_window(landmarks_68: Points, refiner: LandmarkRefinerConfig) -> Affine:
-    """Crop -> picture of refiner.input_px in which the landmarks lie as `face_landmarks` has them."""
-    left, right = landmarks_68[36:42].mean(axis=0), landmarks_68[42:48].mean(axis=0)
-    across = right - left
-    side = refiner.input_px
-    middle_after = np.array([0.5, refiner.eye_height]) * side - 0.5
-    turn_deg = -float(np.degrees(np.arctan2(across[1], across[0])))
-    scale = refiner.eye_distance_px / max(float(np.hypot(across[0], across[1])), 1e-3)
-    return _turned_about(0.5 * (left + right), middle_after, turn_deg, scale)
-
-
-def landmark_input(crop_HWC: Image, landmarks_68: Points, refiner: LandmarkRefinerConfig) -> Image:
-    """The whole face, eyes level and at a fixed distance: what landmarks are refined in."""
-    side = refiner.input_px
-    window = landmark_window(landmarks_68, refiner)
-    return np.asarray(cv2.warpAffine(crop_HWC, window, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def expression_input(crop_HWC: Image, landmarks_68: Points, size_px: int, face_zoom: float = 1.0) -> Image:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gcavt.config import EditReposeGeneratorConfig, GcavtConfig, LandmarkRefinerConfig, MobileNetEncoderConfig
+from gcavt.config import EditReposeGeneratorConfig, FacePoseEncoderConfig, GcavtConfig, MobileNetEncoderConfig
 
 Member = Literal["adain", "edit_repose"]
 MEMBERS: tuple[Member, ...] = ("adain", "edit_repose")
@@ -39,15 +39,18 @@ class TinyBundles:
 
 
 def tiny_config(member: Member) -> GcavtConfig:
-    """The smallest config of a member; both have the same encoders, one refines landmarks."""
-    tiny = replace(GcavtConfig.tiny(), expression=MobileNetEncoderConfig(input_px=64, normalise=True))
+    """The smallest config of a member; only the second one's pose encoder sees the face."""
+    tiny = replace(
+        GcavtConfig.tiny(),
+        expression=MobileNetEncoderConfig(input_px=64, normalise=True),
+        pose=FacePoseEncoderConfig(widths=(4, 8, 8, 16), input_px=64, features=16),
+    )
     if member == "adain":
         return tiny
     generator = EditReposeGeneratorConfig(
         editor_channels=(4, 8, 8, 8), reference_channels=(4, 8, 8), reposer_channels=(8, 8, 8, 8, 8)
     )
-    refiner = LandmarkRefinerConfig(input_px=64, eye_distance_px=17.6, points=1)
-    return replace(tiny, name="tiny_edit_repose", generator=generator, refiner=refiner)
+    return replace(tiny, name="tiny_edit_repose", generator=generator)
 
 
 @pytest.fixture(scope="session")

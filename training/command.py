@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ON_THE_FLY = ("editor", "reposer", "joint", "gan", "editor_gan", "reposer_gan")
 """Objectives that need nothing but triples, so that they can be rendered meanwhile."""
-MODELS = ("lite", "paper", "lite_adain", "lite_refined", "tiny")
+MODELS = ("lite", "paper", "lite_masked", "lite_adain", "tiny")
 EPILOG = """
 recipes, in the order the shipped model was made:
   editor, reposer             the two halves of the generator, one per core
@@ -29,10 +29,10 @@ recipes, in the order the shipped model was made:
   joint                       both together, from --init EDITOR --init REPOSER and --init SURFACE
   pose_encoder, expression_encoder, content_encoder, audio_encoder
                               each encoder regressed to exact codes, independent of the generator
-  pose_correction, expression_correction, content_correction
+                              (pose_encoder from --faces, people drawn by python -m training.datasets.faces)
+  expression_correction, content_correction
                               what tracked landmarks add, from --init of that encoder; read them first with
-                              python -m training.prepare.track; for --model lite_refined mend them with
-                              python -m training.landmarks and python -m training.prepare.refine
+                              python -m training.prepare.track
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
   editor_gan, reposer_gan     weak discriminators on mouth and eyes, detail of the right strength; last, from
@@ -44,6 +44,7 @@ other recipes:
   sync                        the paper's first stage: content and audio encoder agree, by contrast
   self_driven                 the paper's reconstruction, for comparison; any generator (--model paper)
   self_driven_face            the same with the re-poser held as --init brings it (training.comparison)
+  pose_correction             landmarks' share of a pose encoder that sees masked heads and reads landmarks
   distil                      a smaller model (--model) learns from --teacher CHECKPOINT
 
 A run resumes from its folder; Ctrl-C saves and stops. TensorBoard: tensorboard --logdir RUN/events
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--real", type=Path, help="pseudo-labelled real frames for the image encoders (.npz)")
     parser.add_argument(
-        "--faces", type=Path, metavar="DIR", help="many more people for corrections (training.datasets.faces)"
+        "--faces", type=Path, metavar="DIR", help="many people, from training.datasets.faces: for the pose"
     )
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="whom distil learns from")
     parser.add_argument("--model", choices=MODELS, help="sizes of the model (default: the recipe's)")

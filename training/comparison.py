@@ -128,10 +128,11 @@ def start(shipped: Path, out: Path, seed: int = 0) -> None:
     """Write the weights that both arms begin with.
 
     Editor and encoders are random, and the re-poser is deaf to expression and mouth. Its geometry and its
-    light, which were taught exactly, stay.
+    light, which were taught exactly, stay. Both arms' pose encoders see masked heads: where nobody teaches
+    exact poses, whatever else they saw would get into the pose code.
     """
     checkpoint = read_checkpoint(shipped)
-    config = checkpoint.config
+    config = replace(checkpoint.config, pose=GcavtConfig.lite_masked().pose)
     torch.manual_seed(seed)
     model = Gcavt(config)
     kept = {key: value.float() for key, value in checkpoint.tensors.items() if key.startswith(KEPT)}

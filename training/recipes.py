@@ -148,10 +148,14 @@ def counterfactual() -> TrainConfig:
 
 
 def self_driven() -> TrainConfig:
-    """The paper's reconstruction, for comparison: codes and target come from one and the same frame."""
+    """The paper's reconstruction, for comparison: codes and target come from one and the same frame.
+
+    Its pose encoder must not see the face, which would go by that way too.
+    """
     return replace(
         joint(),
         name="self_driven",
+        model="lite_masked",
         objective="self_driven",
         learning_rate=8e-4,
         code_noise=0.0,
@@ -221,7 +225,7 @@ def sync() -> TrainConfig:
 
 
 def pose_encoder() -> TrainConfig:
-    """Pose encoder, regressed to exact pose codes from masked, augmented frames."""
+    """Pose encoder, regressed to exact codes: from many people's faces, or (`paper`) from masked heads."""
     return TrainConfig(
         name="pose_encoder",
         objective="pose",
@@ -230,15 +234,18 @@ def pose_encoder() -> TrainConfig:
         learning_rate=1.5e-3,
         weight_decay=1e-2,
         hold_share=0.2,
+        real_share=0.25,
     )
 
 
 def expression_encoder() -> TrainConfig:
-    return replace(pose_encoder(), name="expression_encoder", objective="expression", steps=3000)
+    return replace(
+        pose_encoder(), name="expression_encoder", objective="expression", steps=3000, real_share=0.4
+    )
 
 
 def content_encoder() -> TrainConfig:
-    return replace(pose_encoder(), name="content_encoder", objective="content", steps=3000)
+    return replace(expression_encoder(), name="content_encoder", objective="content")
 
 
 def pose_correction() -> TrainConfig:

@@ -110,7 +110,7 @@ def check_report(report: EngineReport, spec: EngineSpec, precision: str) -> None
             _check_tensor(tensors[tensor.name], tensor, spec, is_input=is_input)
     kind = HALF_TYPES.get(precision)
     # fp8 holds for matrix products alone, and a network may have none that is worth it
-    if kind and precision != "fp8" and not spec.is_exact and kind not in report.layers_by_type():
+    if kind and precision != "fp8" and kind not in report.layers_by_type():
         raise InspectionError(f"{spec.name}: no layer of the engine computes in {precision}")
 
 

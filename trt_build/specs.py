@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gcavt.config import LANDMARK_NUMBERS, EditReposeGeneratorConfig, GcavtConfig, LandmarkRefinerConfig
+from gcavt.config import LANDMARK_NUMBERS, EditReposeGeneratorConfig, GcavtConfig
 from gcavt.edit_repose_shapes import reference_state_shapes
 
 BATCH: Final = "batch"
 """The one dynamic axis; every other dimension is fixed by the config."""
 
-REFINER: Final = "landmark_refiner"
 """The network that comes before the image encoders, in models that have it."""
 ONCE_PER_IDENTITY: Final = frozenset({"identity_encoder", "reference_encoder"})
 """Networks that no picture waits for: their speed does not matter."""
@@ -50,8 +49,6 @@ class EngineSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: BatchRange = BatchRange()
-    is_exact: bool = False
-    """Computed in float32 everywhere: what it puts out are positions in a picture."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -121,16 +118,6 @@ def _encoders(config: GcavtConfig) -> list[EngineSpec]:
     ]
 
 
-def _landmark_refiner(refiner: LandmarkRefinerConfig) -> EngineSpec:
-    side = refiner.input_px
-    return EngineSpec(
-        name=REFINER,
-        inputs=_tensors(landmark_image=(3, side, side), tracked_landmarks=(LANDMARK_NUMBERS,)),
-        outputs=_tensors(landmarks=(LANDMARK_NUMBERS,)),
-        is_exact=True,
-    )
-
-
 def _reference_encoder(config: GcavtConfig) -> EngineSpec:
     side = config.image_px
     return EngineSpec(
@@ -168,8 +155,6 @@ def engine_specs(config: GcavtConfig) -> dict[str, EngineSpec]:
     Images are RGB in [0, 1]. The generator's image is already multiplied by its mask (black background).
     """
     specs = _encoders(config)
-    if config.refiner is not None:
-        specs.append(_landmark_refiner(config.refiner))
     if isinstance(config.generator, EditReposeGeneratorConfig):
         specs.append(_reference_encoder(config))
     specs.append(_generator(config))

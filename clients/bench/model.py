@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from clients.bench.torch_variants import VARIANTS, CompiledPyTorch
 from engine.backends.backend import BACKENDS, Backend, open_backend
 from engine.bundle import Bundle
 from engine.errors import BackendMissingError, BundleError, EngineError, GpuError
-from trt_build.specs import REFINER, EngineSpec, engine_specs
+from trt_build.specs import EngineSpec, engine_specs
 from trt_build.verify import sample_inputs
 
 PATHS: Final = {
@@ -42,12 +42,6 @@ MATRIX_SIDE: Final = 1024
 COPIED_BYTES: Final = 2**27
 MB: Final = 2**20
 MATRIX, COPY = "matrix product", "memory copy"
-
-
-def paths_of(specs: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """PATHS of a model with these networks: one that refines landmarks does so for every picture seen."""
-    refines = (REFINER,) if REFINER in specs else ()
-    return PATHS | {"video": (*refines, *PATHS["video"])}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +123,7 @@ def _compare_streams(args: argparse.Namespace) -> int:
         for row in streams.stream_rows(
             Bundle.open(name),
             args.streams.split(","),
-            paths_of(engine_specs(Bundle.open(name).config)),
+            PATHS,
             args.rounds,
         )
     ]
@@ -201,7 +195,7 @@ def precision_of(backend: Backend) -> str:
 
 def _cases(model: OpenedModel) -> list[Case]:
     work: list[tuple[str | None, str | None, tuple[str, ...]]] = [(n, None, (n,)) for n in model.specs]
-    work += [(None, path, networks) for path, networks in paths_of(model.specs).items()]
+    work += [(None, path, networks) for path, networks in PATHS.items()]
     return [
         Case(
             model=model.name,
@@ -332,9 +326,7 @@ def _sessions(models: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[dic
     return [
         row
         for model in models
-        for row in gpu_sessions.session_rows(
-            Bundle.open(model), names, paths_of(engine_specs(Bundle.open(model).config)), SESSION_TRIAL_S
-        )
+        for row in gpu_sessions.session_rows(Bundle.open(model), names, PATHS, SESSION_TRIAL_S)
     ]
 
 

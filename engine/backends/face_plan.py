@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.abilities import FaceLook
-from gcavt.config import GcavtConfig, LandmarkRefinerConfig
+from gcavt.config import GcavtConfig
 from gcavt.preprocessing import (
     CROP_PX,
     MOUTH_SIDE,
@@ -30,7 +30,6 @@ from gcavt.preprocessing import (
     eye_line_deg,
     face_landmarks,
     face_window,
-    landmark_window,
     mouth_window,
     pose_landmarks,
     pose_mask,
@@ -113,14 +112,12 @@ class FacePlan:
 
 def follows_plans(config: GcavtConfig) -> bool:
     """Whether every encoder's picture can be cut as plans are made."""
-    sides = [config.pose.input_px]
-    if config.expression.face_zoom == 1.0:
-        sides.append(config.expression.input_px)
+    sides = [face.input_px for face in (config.pose, config.expression) if face.face_zoom == 1.0]
     return all(CROP_PX % side == 0 for side in sides)
 
 
 def encoder_cuts(encoders: Iterable[str], landmarks_68: Points, config: GcavtConfig) -> dict[str, Cut]:
-    """By encoder; landmarks in the crop's pixels, refined where the model does that."""
+    """By encoder; landmarks in the crop's pixels."""
     return {encoder: _CUTS[encoder](landmarks_68, config) for encoder in encoders}
 
 
@@ -171,40 +168,33 @@ def cut_picture(kernels: PictureKernels, stream: Any, cut: Cut, crop: int, mask:
         )
 
 
-def refiner_cut(landmarks_68: Points, refiner: LandmarkRefinerConfig) -> Cut:
-    """Of the network that mends the tracked landmarks."""
-    return Cut(
-        tensor="landmark_image",
-        code="landmarks",
-        side_px=refiner.input_px,
-        crop_from_picture=_inverse(landmark_window(landmarks_68, refiner)),
-        landmarks={"tracked_landmarks": face_landmarks(landmarks_68)},
-    )
-
-
 def _pose_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:
+    side_px, face_zoom = config.pose.input_px, config.pose.face_zoom
+    sees_face = face_zoom != 1.0
     return Cut(
         tensor="pose_image",
         code="pose_code",
-        side_px=config.pose.input_px,
-        mask_HW=pose_mask(landmarks_68, config.pose.input_px),
+        side_px=side_px,
+        crop_from_picture=_zoomed(landmarks_68, side_px, face_zoom) if sees_face else None,
+        mask_HW=None if sees_face else pose_mask(landmarks_68, side_px),
         landmarks={"pose_landmarks": pose_landmarks(landmarks_68)} if config.pose.reads_landmarks else {},
     )
 
 
 def _expression_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:
     side_px, face_zoom = config.expression.input_px, config.expression.face_zoom
-    window = None
-    if face_zoom != 1.0:
-        window = _inverse(face_window(landmarks_68, side_px, face_zoom * side_px / CROP_PX))
     return Cut(
         tensor="expression_image",
         code="expression_code",
         side_px=side_px,
-        crop_from_picture=window,
+        crop_from_picture=None if face_zoom == 1.0 else _zoomed(landmarks_68, side_px, face_zoom),
         mask_HW=expression_mask(landmarks_68, side_px, face_zoom),
         landmarks=_face_landmarks(landmarks_68, is_read=config.expression.reads_landmarks),
     )
+
+
+def _zoomed(landmarks_68: Points, side_px: int, face_zoom: float) -> Affine:
+    return _inverse(face_window(landmarks_68, side_px, face_zoom * side_px / CROP_PX))
 
 
 def _mouth_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:

@@ -118,14 +118,13 @@ class OpenVinoBackend:
         model = self._read(network)
         model.reshape({tensor.name: tensor.with_batch(batch) for tensor in self._specs[network].inputs})
         rewrite(model)
-        in_bf16 = self._has_bf16 and not self._specs[network].is_exact
-        if in_bf16:
+        if self._has_bf16:
             model = with_exact_geometry(self._core, model)
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": self._streams,
             "ENABLE_CPU_PINNING": False,  # both workers would be pinned to the same core
-            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if self._has_bf16 else "f32",
         }
         if self._threads is not None:
             config["INFERENCE_NUM_THREADS"] = self._threads * self._streams

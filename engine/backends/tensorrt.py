@@ -40,17 +40,16 @@ from engine.backends.face_plan import (
     encoder_cuts,
     face_plan,
     follows_plans,
-    refiner_cut,
 )
 from engine.backends.kernels import Kernels
 from engine.backends.networks import batch_size, input_arrays
 from engine.backends.slots import place
 from engine.errors import BackendMissingError, BundleError, GpuError, GpuMemoryError
 from gcavt.config import GcavtConfig
-from gcavt.preprocessing import CROP_PX, landmarks_in_crop
+from gcavt.preprocessing import CROP_PX
 from trt_build.flavours import FLAVOURS, Flavour, FlavourMissingError, FlavourName, Precision
 from trt_build.manifest import FILE_NAME, Manifest
-from trt_build.specs import REFINER, EngineSpec, engine_specs
+from trt_build.specs import EngineSpec, engine_specs
 from trt_build.store import DEFAULT_ROOT, EngineKey, EngineSet, EngineStore, StoreError
 
 logger = logging.getLogger(__name__)
@@ -135,8 +134,7 @@ class TensorRtBackend:
     def read_face(self, look: FaceLook) -> Results:
         """As of ReadsFaces."""
         make_current()
-        networks = look.encoders if self._config.refiner is None else (REFINER, *look.encoders)
-        lanes = {name: self._network(self._specs[name]).lane(1) for name in networks}
+        lanes = {name: self._network(self._specs[name]).lane(1) for name in look.encoders}
         if self._faces is None:
             self._faces = _Faces(self._kernels, self._config)
             self._memory.callback(self._faces.close)
@@ -431,16 +429,10 @@ class _Faces:
         self._shrunk: DeviceMemory | None = None
 
     def read(self, look: FaceLook, lanes: Mapping[str, _Lane]) -> Results:
-        """The code (D,) by encoder; lanes: of the encoders, and of the refiner if the model has one."""
+        """The code (D,) by encoder."""
         crop = self._cut_crop(face_plan(look))
         self._stream.record(self._is_cut)
-        landmarks_68 = look.landmarks_68
-        if self._config.refiner is not None:
-            cut = refiner_cut(landmarks_68, self._config.refiner)
-            values = self._begin(REFINER, lanes[REFINER], cut, crop)
-            self._stream.wait()  # what is cut next depends on it
-            landmarks_68 = landmarks_in_crop(values, landmarks_68)
-        cuts = encoder_cuts(look.encoders, landmarks_68, self._config)
+        cuts = encoder_cuts(look.encoders, look.landmarks_68, self._config)
         codes = {encoder: self._begin(encoder, lanes[encoder], cut, crop) for encoder, cut in cuts.items()}
         self._stream.wait()  # by its events for the others as well
         return {encoder: code.copy() for encoder, code in codes.items()}

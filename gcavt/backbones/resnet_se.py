@@ -110,7 +110,20 @@ class ResNetSE34(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        vector: Tensor = self.head(self.pooling(self.stages(self.stem(x_BCHW))))
+        return self.rest(self.first_stage(x_BCHW))
+
+    def first_stage(self, x_BCHW: Tensor) -> Tensor:
+        """(B, widths[0], H', W') features that are still fine in place."""
+        x_BCHW = self.stem(x_BCHW)
+        for block in list(self.stages)[: BLOCKS[0]]:
+            x_BCHW = block(x_BCHW)
+        return x_BCHW
+
+    def rest(self, x_BCHW: Tensor) -> Tensor:
+        """(B, output_dim) out of what `first_stage` gives."""
+        for block in list(self.stages)[BLOCKS[0] :]:
+            x_BCHW = block(x_BCHW)
+        vector: Tensor = self.head(self.pooling(x_BCHW))
         return vector
 
 

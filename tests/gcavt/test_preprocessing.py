@@ -171,6 +171,17 @@ def test_pose_input_hides_the_organs_and_keeps_the_rest() -> None:
     np.testing.assert_array_equal(pose[kept], crop[kept])
 
 
+def test_pose_input_of_an_encoder_that_sees_the_face_shows_it_all_with_level_eyes() -> None:
+    crop = np.asarray(cv2.GaussianBlur(noise_image(256, 256), (0, 0), 5), np.uint8)
+    upright = face_68()
+    expected = pre.pose_input(crop, upright, 128, 1.5)
+    assert (expected.max(axis=2) > 0).all()
+    turn = cv2.getRotationMatrix2D((127.5, 127.5), 20, 1.0).astype(np.float32)
+    turned = cv2.warpAffine(crop, turn, (256, 256), borderMode=cv2.BORDER_REFLECT_101)
+    seen = pre.pose_input(np.asarray(turned, np.uint8), pre.transform_points(upright, turn), 128, 1.5)
+    assert np.abs(seen[20:-20, 20:-20].astype(int) - expected[20:-20, 20:-20]).max() < 20
+
+
 def test_pose_landmarks_count_from_the_crops_centre_in_quarters_of_its_side() -> None:
     landmarks = np.full((68, 2), 127.5, np.float32)
     landmarks[3] = (127.5 + 64, 127.5 - 32)

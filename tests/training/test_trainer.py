@@ -23,7 +23,7 @@ def small_config() -> GcavtConfig:
     generator = EditReposeGeneratorConfig(
         editor_channels=(4, 4, 6, 8), reference_channels=(4, 6, 8), reposer_channels=(8, 8, 8, 6, 4)
     )
-    return replace(GcavtConfig.lite(), generator=generator)
+    return replace(GcavtConfig.lite_masked(), generator=generator)
 
 
 @pytest.fixture(scope="module")

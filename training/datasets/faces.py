@@ -1,4 +1,4 @@
-"""One frame each of many people's faces: what the landmark refiner and the encoders' corrections learn from.
+"""A few frames each of many people's faces: what the pose encoder and the encoders' corrections learn from.
 
 `python -m training.datasets.faces --out DIR [--people N]`
 
@@ -39,8 +39,6 @@ FIRST_SEED = 20_000
 """Neither triples nor evaluation render these people."""
 PEOPLE_PER_CHUNK = 50
 FRAMES_PER_PERSON = 3
-REFINED = "refined"
-"""Suffix of the file beside a chunk: its landmarks refined by maps that were fitted without these people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,37 +59,26 @@ class FaceChunk:
     """(T, 52)"""
     identity: NDArray[np.int64]
     """(T,) the person's seed."""
-    refined: NDArray[np.float32] | None
-    """(T, 68, 2), if `training.landmarks` has refined them."""
 
 
 class Faces:
     """The chunks of a folder, read one at a time. Frames in which no face was tracked are left out."""
 
     def __init__(self, folder: Path) -> None:
-        self.paths = sorted(path for path in folder.glob("people_*.npz") if REFINED not in path.name)
+        self.paths = sorted(folder.glob("people_*.npz"))
         if not self.paths:
             raise BadMediaError(f"no people in {folder}: render them with python -m training.datasets.faces")
-
-    @property
-    def are_refined(self) -> bool:
-        return all(refined_path(path).exists() for path in self.paths)
 
     def chunks(self) -> Iterator[FaceChunk]:
         for path in self.paths:
             yield read_chunk(path)
 
 
-def refined_path(chunk: Path) -> Path:
-    return chunk.with_name(f"{chunk.stem}_{REFINED}.npy")
-
-
 def read_chunk(path: Path) -> FaceChunk:
     with np.load(path) as arrays:
         found = np.isfinite(arrays["tracked"][:, 0, 0])
         values = {name: arrays[name][found] for name in arrays.files}
-    refined = refined_path(path)
-    return FaceChunk(**values, refined=np.load(refined) if refined.exists() else None)
+    return FaceChunk(**values)
 
 
 def render_chunk(path: Path, first_seed: int, people: int, frames: int, landmarker: FaceLandmarker) -> None:

@@ -283,10 +283,6 @@ class FreshTriples(Triples):
         """None: the face tracker has not seen fresh people."""
         return None
 
-    def refined_landmarks(self, index: NDArray[np.integer]) -> NDArray[np.float32] | None:
-        """None, as above."""
-        return None
-
     def split(self, held_out_identities: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The ring's rows for training, the folder's last people for evaluation."""
         names = self._kept_identities[max(0, len(self._kept_identities) - held_out_identities) :]

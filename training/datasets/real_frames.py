@@ -54,6 +54,8 @@ class RealFrame:
     """Normal pose: degrees and head units."""
     expression_52: NDArray[np.float32]
     mouth_52: NDArray[np.float32]
+    exact_68: NDArray[np.float32] | None = None
+    """The true landmarks, of a frame that was rendered."""
 
 
 class RealFrames:
@@ -61,10 +63,8 @@ class RealFrames:
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as arrays:
-            points = "refined" if "refined" in arrays.files else "landmarks"
-            self._arrays = {key: arrays[key] for key in ("crop", points, "pose", "expression", "mouth")}
+            self._arrays = {key: arrays[key] for key in ("crop", "landmarks", "pose", "expression", "mouth")}
             self._clip = arrays["clip"]
-            self.has_refined_landmarks = points == "refined"
 
     def __len__(self) -> int:
         return len(self._arrays["crop"])
@@ -99,14 +99,19 @@ def varied(frame: RealFrame, rng: np.random.Generator, turn_deg: float) -> RealF
 
 def mirrored(frame: RealFrame) -> RealFrame:
     """The frame as a mirror shows it."""
-    points = frame.landmarks_68[MIRRORED_LANDMARK].copy()
-    points[:, 0] = 2 * CENTRE - points[:, 0]
+
+    def mirror(points_68: NDArray[np.float32]) -> NDArray[np.float32]:
+        points: NDArray[np.float32] = points_68[MIRRORED_LANDMARK].copy()
+        points[:, 0] = 2 * CENTRE - points[:, 0]
+        return points
+
     return RealFrame(
         np.ascontiguousarray(frame.image[:, ::-1]),
-        points,
+        mirror(frame.landmarks_68),
         frame.pose_6 * np.array([1, -1, -1, -1, 1, 1], np.float32),
         frame.expression_52[_MIRRORED_COEFFICIENT],
         frame.mouth_52[_MIRRORED_COEFFICIENT],
+        None if frame.exact_68 is None else mirror(frame.exact_68),
     )
 
 
@@ -123,6 +128,7 @@ def moved(frame: RealFrame, *, turn_deg: float, scale: float, shift_px: NDArray[
         _moved_pose(frame.pose_6, turn_deg, scale, shift_px),
         frame.expression_52,
         frame.mouth_52,
+        None if frame.exact_68 is None else transform_points(frame.exact_68, matrix),
     )
 
 

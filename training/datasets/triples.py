@@ -45,7 +45,6 @@ TRIPLE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "landmarks": ((68, 2), "float32"),
 }
 TRACKED = "tracked.npy"
-REFINED = "refined.npy"
 NO_DEPTH = -9.0
 """Depth of a background pixel."""
 
@@ -81,7 +80,6 @@ class Triples:
         self.identity = self.identity_of_reference[self.reference_of]
         self._place_of = self._places()
         self._tracked = _of_all_parts(done, TRACKED)
-        self._refined = _of_all_parts(done, REFINED)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -102,12 +100,6 @@ class Triples:
         if self._tracked is None:
             return None
         return np.asarray(_gather(self._tracked, self._starts, index), np.float32)
-
-    def refined_landmarks(self, index: NDArray[np.integer]) -> NDArray[np.float32] | None:
-        """As `tracked_landmarks`, mended by the landmark refiner (`training.prepare.refine`)."""
-        if self._refined is None:
-            return None
-        return np.asarray(_gather(self._refined, self._starts, index), np.float32)
 
     def place(self, identities: NDArray[np.integer]) -> NDArray[np.float32]:
         """Translation (B, 3) that frames each person's neutral face; see `placement`."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.errors import BadMediaError
-from gcavt.config import GcavtConfig
+from gcavt.config import FacePoseEncoderConfig, GcavtConfig
 from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from training.datasets.triples import NO_DEPTH, Triples
@@ -62,6 +62,17 @@ def build_objective(
         from training.objectives.sync import SyncStage
 
         return SyncStage(config, data)
+    if config.objective == "pose" and isinstance(model_config.pose, FacePoseEncoderConfig):
+        from training.datasets.faces import Faces
+        from training.datasets.real_frames import RealFrames
+        from training.objectives.face_pose import FacePoseStage
+
+        if faces is None:
+            raise BadMediaError(
+                "this pose encoder learns from many people: draw them with python -m "
+                "training.datasets.faces and name their folder by --faces"
+            )
+        return FacePoseStage(Faces(faces), config, model_config, RealFrames(real) if real else None)
     if triples is None:
         triples = Triples(data)
     encoder = config.objective.removesuffix("_correction")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from engine.errors import BadMediaError
 from gcavt.backbones.landmark_correction import CorrectedEncoder
 from gcavt.model import Gcavt
 from training.datasets.faces import Faces
@@ -37,20 +36,16 @@ class CorrectionStage:
 
     def __init__(self, images: ImageEncoderStage, faces: Faces | None = None) -> None:
         """images: the encoder's own stage, whose frames, loss and figures serve here too; faces: frames of
-        many more people. Raises BadMediaError if the model refines landmarks and theirs are not refined."""
+        many more people."""
         self.images = images
         self.faces = faces
-        if faces is not None and images.model_config.refiner is not None and not faces.are_refined:
-            raise BadMediaError(
-                "the people's landmarks are not refined: fit training.landmarks on them first"
-            )
         self._codes: Tensor | None = None
         self._landmarks = self._truths = torch.empty(0)
         self._people: list[NDArray[np.intp]] = []
         self._share = np.empty(0)
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
-        correction = self._encoder(model).correction
+        correction = getattr(self._encoder(model), "correction", None)
         if correction is None:
             raise ValueError(f"the {self.images.encoder} encoder of this model reads no landmarks")
         return (correction,)
@@ -123,12 +118,12 @@ class CorrectionStage:
 
     def _many_people(self, rng: np.random.Generator) -> Iterable[tuple[Batch, NDArray[np.int64]]]:
         for chunk in self.faces.chunks() if self.faces is not None else ():
-            points = chunk.tracked if self.images.model_config.refiner is None else chunk.refined
-            assert points is not None
             samples, codes = [], []
             for row in range(len(chunk.image)):
                 labels = chunk.pose[row], chunk.expression[row], chunk.mouth[row]
-                inputs, code = self.images.real_sample(RealFrame(chunk.image[row], points[row], *labels), rng)
+                inputs, code = self.images.real_sample(
+                    RealFrame(chunk.image[row], chunk.tracked[row], *labels), rng
+                )
                 samples.append(inputs)
                 codes.append(code)
             yield {"inputs": stacked(samples), "code": torch.from_numpy(np.stack(codes))}, chunk.identity

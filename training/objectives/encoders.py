@@ -23,8 +23,6 @@ from training.recipes import TrainConfig
 
 LANDMARK_JITTER_PX = 1.2
 """Standard deviation of the landmarks' noise at 256 px, like a face tracker's."""
-REFINED_JITTER_PX = 0.5
-"""The same where they are refined: what refining takes away."""
 EVALUATION_FRAMES = 192
 
 TRACKED_SHARE = 0.6
@@ -53,7 +51,6 @@ class ImageEncoderStage:
         self.real_share = config.real_share if real_frames else 0.0
         self.encoder = encoder
         self.model_config = model_config
-        self.jitter_px = LANDMARK_JITTER_PX if model_config.refiner is None else REFINED_JITTER_PX
         self.train_index, held_out = triples.split(HELD_OUT_IDENTITIES)
         self.evaluation_index = held_out[:: max(1, len(held_out) // EVALUATION_FRAMES)]
         if encoder != "pose":
@@ -137,12 +134,9 @@ class ImageEncoderStage:
         self, index: NDArray[np.integer], rng: np.random.Generator, tracked_share: float
     ) -> NDArray[np.float32]:
         """(B, 68, 2), pixel centres at whole numbers: the face tracker's reading where there is one,
-        as often as asked for; else the truth. A model that refines landmarks gets them as it refines them."""
+        as often as asked for; else the truth."""
         true = np.asarray(self.triples.triple("landmarks", index), np.float32) - np.float32(0.5)
-        if self.model_config.refiner is not None:
-            tracked, tracked_share = self.triples.refined_landmarks(index), 1.0
-        else:
-            tracked = self.triples.tracked_landmarks(index)
+        tracked = self.triples.tracked_landmarks(index)
         if tracked is None:
             return true
         use = (rng.random(len(index)) < tracked_share) & np.isfinite(tracked[:, 0, 0])
@@ -158,10 +152,14 @@ class ImageEncoderStage:
         """
         if augmented:
             image = through_webcam(image, rng)
-            landmarks_68 = landmarks_68 + rng.normal(0, self.jitter_px, landmarks_68.shape).astype(np.float32)
+            landmarks_68 = landmarks_68 + rng.normal(0, LANDMARK_JITTER_PX, landmarks_68.shape).astype(
+                np.float32
+            )
         config = self.model_config
         if self.encoder == "pose":
-            picture = preprocessing.pose_input(image, landmarks_68, config.pose.input_px)
+            picture = preprocessing.pose_input(
+                image, landmarks_68, config.pose.input_px, config.pose.face_zoom
+            )
         elif self.encoder == "expression":
             expression = config.expression
             picture = preprocessing.expression_input(

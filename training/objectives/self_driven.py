@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gcavt.config import GcavtConfig
+from gcavt.config import FacePoseEncoderConfig, GcavtConfig
 from gcavt.model import Gcavt
 from training.datasets.triples import Triples
 from training.objectives.driving import (
@@ -47,6 +47,10 @@ class SelfDrivenStage(PortraitStage):
     """All image encoders and the generator at once, for any generator member."""
 
     def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
+        if isinstance(model_config.pose, FacePoseEncoderConfig):
+            raise ValueError(
+                "self-driven, a pose encoder that sees the face would let the face through: take lite_masked"
+            )
         super().__init__(triples, config, model_config)
         self.reader = EncoderReader(triples, config, model_config)
 

@@ -19,20 +19,17 @@ from engine.backends.face_plan import (
     encoder_cuts,
     face_plan,
     follows_plans,
-    refiner_cut,
 )
 from engine.bundle import Bundle
 from engine.codes import SOCKETS
 from engine.puppeteer import Puppeteer
-from gcavt.config import GcavtConfig
+from gcavt.config import FacePoseEncoderConfig, GcavtConfig, MobileNetEncoderConfig
 from gcavt.preprocessing import (
     CROP_PX,
     crop_face,
     crop_from_box,
     expression_input,
     face_box,
-    landmark_input,
-    landmarks_in_crop,
     mouth_crop,
     pose_input,
     shrinking_for,
@@ -41,7 +38,6 @@ from gcavt.preprocessing import (
 )
 from tests.bundles import TinyBundles, astronaut
 from tests.engine.backends.host_kernels import HostKernels, address_of, host_kernels
-from trt_build.specs import REFINER
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +162,7 @@ def face_shape() -> NDArray[np.float64]:
     )
 
 
-LITE = GcavtConfig.lite_refined()
+LITE = GcavtConfig.lite()
 CASES = {
     "in the middle, half as large": (360.0, (320.0, 240.0), 4.0),
     "very near the camera": (900.0, (640.0, 400.0), -8.0),
@@ -184,8 +180,6 @@ def cut_by(kernels: HostKernels, look: FaceLook, config: GcavtConfig) -> dict[st
     found = cut_crop(kernels, None, plan, *map(address_of, (plan.part_HWC, shrunk, crop)))
     pictures = {}
     cuts = encoder_cuts(look.encoders, look.landmarks_68, config)
-    if config.refiner is not None:
-        cuts[REFINER] = refiner_cut(look.landmarks_68, config.refiner)
     for encoder, cut in cuts.items():
         pictures[encoder] = np.full((3, cut.side_px, cut.side_px), np.nan, np.float32)
         mask = 0 if cut.mask_HW is None else address_of(cut.mask_HW)
@@ -198,16 +192,15 @@ def cut_by(kernels: HostKernels, look: FaceLook, config: GcavtConfig) -> dict[st
 def test_the_encoders_see_what_the_cpu_would_show_them(
     kernels: HostKernels, case: str, face_zoom: float
 ) -> None:
-    config = replace(LITE, expression=replace(LITE.expression, face_zoom=face_zoom))
-    assert config.refiner is not None
+    pose = MobileNetEncoderConfig(input_px=128) if face_zoom == 1.0 else FacePoseEncoderConfig()
+    config = replace(LITE, expression=replace(LITE.expression, face_zoom=face_zoom), pose=pose)
     look = look_at(photo(800, 1280), *CASES[case])
     pictures = cut_by(kernels, look, config)
     crop, landmarks = crop_face(look.image_HWC, look.crop_from_image), look.landmarks_68
     expected = {
-        "pose_encoder": pose_input(crop, landmarks, config.pose.input_px),
+        "pose_encoder": pose_input(crop, landmarks, config.pose.input_px, config.pose.face_zoom),
         "expression_encoder": expression_input(crop, landmarks, config.expression.input_px, face_zoom),
         "content_encoder": mouth_crop(crop, landmarks, config.mouth_px),
-        REFINER: landmark_input(crop, landmarks, config.refiner),
     }
     for encoder, image in expected.items():
         difference = np.abs(pictures[encoder] - to_network(image)) * 255
@@ -263,12 +256,6 @@ class CutsFaces:
 
     def read_face(self, look: FaceLook) -> Results:
         pictures = cut_by(self._kernels, look, self._config)
-        if self._config.refiner is not None:
-            values = self._read(
-                refiner_cut(look.landmarks_68, self._config.refiner), pictures[REFINER], REFINER
-            )
-            look = replace(look, landmarks_68=landmarks_in_crop(values, look.landmarks_68))
-            pictures = cut_by(self._kernels, look, self._config)
         cuts = encoder_cuts(look.encoders, look.landmarks_68, self._config)
         return {encoder: self._read(cut, pictures[encoder], encoder) for encoder, cut in cuts.items()}
 

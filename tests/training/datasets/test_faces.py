@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.errors import BadMediaError
-from training.datasets.faces import Faces, refined_path, render_chunk
+from training.datasets.faces import Faces, render_chunk
 from training.prepare.track import open_landmarker
 
 
@@ -23,7 +23,6 @@ def test_every_frame_comes_with_the_trackers_reading_and_the_truth(folder: Path)
     gap = np.linalg.norm(chunk.tracked - chunk.exact, axis=2)
     assert gap.shape == (4, 68)
     assert 0.3 < gap.mean() < 8
-    assert chunk.refined is None
 
 
 def test_the_same_seed_is_the_same_person(folder: Path, tmp_path: Path) -> None:
@@ -33,19 +32,6 @@ def test_the_same_seed_is_the_same_person(folder: Path, tmp_path: Path) -> None:
     (again,) = Faces(tmp_path).chunks()
     np.testing.assert_array_equal(again.image[0], chunk.image[2])
     np.testing.assert_array_equal(again.pose[0], chunk.pose[2])
-
-
-def test_refined_landmarks_are_found_beside_the_chunk(folder: Path) -> None:
-    faces = Faces(folder)
-    assert not faces.are_refined
-    path = refined_path(faces.paths[0])
-    np.save(path, np.zeros((4, 68, 2), np.float32))
-    try:
-        (chunk,) = Faces(folder).chunks()
-        assert Faces(folder).are_refined
-        assert chunk.refined is not None
-    finally:
-        path.unlink()
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
