@@ -27,12 +27,16 @@ SPEC = engine_specs(tiny_config("edit_repose"))["generator"]
 CLOCK = MediaClock()
 
 
+EXACT = {"openvino": "openvino-fp32"}
+"""In bf16 OpenVINO rounds otherwise in other batches, and random weights make much of that."""
+
+
 def of_session(number: int) -> Tensors:
     """What one session gives to the generator: an identity and codes of its own."""
     return sample_inputs(SPEC, 1, seed=number)
 
 
-@pytest.fixture(scope="module", params=CPU_BACKENDS)
+@pytest.fixture(scope="module", params=[EXACT.get(name, name) for name in CPU_BACKENDS])
 def backend(request: pytest.FixtureRequest, tiny_bundles: TinyBundles) -> Iterator[Backend]:
     opened = open_backend(request.param, tiny_bundles.path("edit_repose"), threads=1)
     yield opened
@@ -185,8 +189,7 @@ def test_a_batch_is_split_as_it_was_stacked(backend: Backend) -> None:
     for inputs, results in zip(requests, together, strict=True):
         for name, array in backend.run("generator", inputs).items():
             assert results[name].shape == array.shape
-            # OpenVINO in bf16 rounds otherwise in other batches
-            np.testing.assert_allclose(results[name], array, atol=0.01)
+            np.testing.assert_allclose(results[name], array, atol=1e-3)
 
 
 def test_cpus_prefer_no_batches(backend: Backend) -> None:

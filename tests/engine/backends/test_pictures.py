@@ -271,10 +271,11 @@ class CutsFaces:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("model", ["tiny", "lite"])
 def test_codes_read_on_a_device_are_those_read_on_the_cpu(
-    kernels: HostKernels, tiny_bundles: TinyBundles, case: str
+    kernels: HostKernels, tiny_bundles: TinyBundles, case: str, model: str
 ) -> None:
-    bundle = Bundle.open(tiny_bundles.path("edit_repose"))
+    bundle = Bundle.open("lite" if model == "lite" else tiny_bundles.path("edit_repose"))
     backend = open_backend("onnxruntime", bundle.directory, threads=1)
     look = look_at(photo(800, 1280), *CASES[case])
     face = (look.image_HWC, look.crop_from_image, look.landmarks_68)
@@ -283,5 +284,6 @@ def test_codes_read_on_a_device_are_those_read_on_the_cpu(
     found = Puppeteer(bundle, cutting).codes_in_picture(*face, SOCKETS)
     assert set(found) == set(expected) == {"pose", "expression", "mouth"}
     for socket, code in expected.items():
-        np.testing.assert_allclose(found[socket], code, atol=2e-3, err_msg=socket)
+        atol = 2e-2 if model == "lite" else 2e-3  # a trained network hears more of what is rounded otherwise
+        np.testing.assert_allclose(found[socket], code, atol=atol, err_msg=socket)
     backend.close()

@@ -14,7 +14,7 @@ import torch
 from engine.errors import BadMediaError
 from gcavt import code_space
 from gcavt.checkpoint import save_checkpoint
-from gcavt.config import GcavtConfig
+from gcavt.config import FacePoseEncoderConfig
 from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from tests.bundles import Member, _model, tiny_config
@@ -41,18 +41,14 @@ def recipe(name: str, **changes: object) -> TrainConfig:
 
 
 @functools.cache
-def random_model(member: Member, is_masked: bool) -> Gcavt:
-    config = tiny_config(member)
-    model: Gcavt = _model(replace(config, pose=GcavtConfig.tiny().pose) if is_masked else config)
+def random_model(member: Member) -> Gcavt:
+    model: Gcavt = _model(tiny_config(member))
     return model
 
 
-def untrained(member: Member = "edit_repose", seed: int = 0, *, is_masked: bool = False) -> Gcavt:
-    """Random weights whose activations are of a trained network's size; other ones for every seed.
-
-    is_masked: with a pose encoder that does not see the face.
-    """
-    model = copy.deepcopy(random_model(member, is_masked))
+def untrained(member: Member = "edit_repose", seed: int = 0) -> Gcavt:
+    """Random weights whose activations are of a trained network's size; other ones for every seed."""
+    model = copy.deepcopy(random_model(member))
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -133,7 +129,7 @@ def test_counterfactual_without_drivers_is_the_joint_stage(triples: Triples) -> 
 
 @pytest.mark.parametrize("member", ["edit_repose", "adain"])
 def test_self_driven_learns_with_every_generator(member: Member, triples: Triples) -> None:
-    model = untrained(member, is_masked=True)
+    model = untrained(member)
     stage = SelfDrivenStage(triples, recipe("self_driven"), model.config)
     losses = losses_on_one_batch(stage, model)
     assert losses[-1] < losses[0]
@@ -145,12 +141,13 @@ def test_self_driven_learns_with_every_generator(member: Member, triples: Triple
 
 
 def test_self_driven_wants_a_masked_head(triples: Triples) -> None:
+    config = replace(untrained().config, pose=FacePoseEncoderConfig())
     with pytest.raises(ValueError, match="lite_masked"):
-        SelfDrivenStage(triples, recipe("self_driven"), untrained().config)
+        SelfDrivenStage(triples, recipe("self_driven"), config)
 
 
 def test_self_driven_encoders_see_pictures_alone_and_gather_statistics(triples: Triples) -> None:
-    model = untrained(is_masked=True)
+    model = untrained()
     stage = SelfDrivenStage(triples, recipe("self_driven"), model.config)
     batch = stage.draw(np.random.default_rng(0), 2)
     mean = model.pose_encoder.state_dict()[MEAN].clone()
@@ -160,7 +157,7 @@ def test_self_driven_encoders_see_pictures_alone_and_gather_statistics(triples: 
 
 
 def test_a_held_reposer_stays_as_it_came(triples: Triples) -> None:
-    model = untrained(is_masked=True)
+    model = untrained()
     stage = SelfDrivenStage(triples, recipe("self_driven_face"), model.config)
     before = copy.deepcopy(model.state_dict())
     losses = losses_on_one_batch(stage, model)
@@ -282,7 +279,7 @@ def test_a_teacher_of_other_codes_is_refused(triples: Triples, many: Path, tmp_p
 
 @pytest.mark.parametrize("name", ["counterfactual", "self_driven"])
 def test_each_recipe_runs_from_its_name_and_tells_its_figures(name: str, many: Path, tmp_path: Path) -> None:
-    model, config = untrained(is_masked=name == "self_driven"), recipe(name, steps=1)
+    model, config = untrained(), recipe(name, steps=1)
     stage = build_objective(config, model.config, many)
     stage.evaluation_index = stage.evaluation_index[:3]  # type: ignore[attr-defined]
     figures = Trainer(model, stage, config, tmp_path).run()
