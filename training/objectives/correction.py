@@ -121,9 +121,8 @@ class CorrectionStage:
             samples, codes = [], []
             for row in range(len(chunk.image)):
                 labels = chunk.pose[row], chunk.expression[row], chunk.mouth[row]
-                inputs, code = self.images.real_sample(
-                    RealFrame(chunk.image[row], chunk.tracked[row], *labels), rng
-                )
+                frame = RealFrame(chunk.image[row], chunk.tracked[row], *labels)
+                inputs, code = self.images.real_sample(frame, rng)
                 samples.append(inputs)
                 codes.append(code)
             yield {"inputs": stacked(samples), "code": torch.from_numpy(np.stack(codes))}, chunk.identity

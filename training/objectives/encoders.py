@@ -152,9 +152,8 @@ class ImageEncoderStage:
         """
         if augmented:
             image = through_webcam(image, rng)
-            landmarks_68 = landmarks_68 + rng.normal(0, LANDMARK_JITTER_PX, landmarks_68.shape).astype(
-                np.float32
-            )
+            jitter = rng.normal(0, LANDMARK_JITTER_PX, landmarks_68.shape)
+            landmarks_68 = landmarks_68 + jitter.astype(np.float32)
         config = self.model_config
         if self.encoder == "pose":
             picture = preprocessing.pose_input(
