@@ -44,9 +44,14 @@ def test_age_of_what_is_seen_is_shown_and_told(viewer: Viewer, tmp_path: Path) -
     sent_ms = viewer.state()["stage_ms"]["capture_to_send"]["p50"]
     assert 0.5 * sent_ms < median_ms <= p95_ms <= p99_ms < 5000
     page.screenshot(path=tmp_path / "figures.png")
-    with urllib.request.urlopen(f"{viewer.base_url}/metrics", timeout=30) as response:
-        assert 'gcavt_stage_ms{stage="glass_to_glass",quantile="0.95"}' in response.read().decode()
+    wait_until(lambda: 'gcavt_stage_ms{stage="glass_to_glass",quantile="0.95"}' in metrics(viewer.base_url))
     assert viewer.complaints == []
+
+
+def metrics(base_url: str) -> str:
+    with urllib.request.urlopen(f"{base_url}/metrics", timeout=30) as response:
+        text: str = response.read().decode()
+    return text
 
 
 def test_without_leave_only_a_speech_program_can_be_added(viewer: Viewer) -> None:
