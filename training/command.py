@@ -28,11 +28,8 @@ recipes, in the order the shipped model was made:
   surface                     depth, normals and light of the portraits, from --init REPOSER
   joint                       both together, from --init EDITOR --init REPOSER and --init SURFACE
   pose_encoder, expression_encoder, content_encoder, audio_encoder
-                              each encoder regressed to exact codes, independent of the generator
-                              (pose_encoder from --faces, people drawn by python -m training.datasets.faces)
-  expression_correction, content_correction
-                              what tracked landmarks add, from --init of that encoder; read them first with
-                              python -m training.prepare.track
+                              each encoder regressed to exact codes, independent of the generator; the first
+                              three from --faces, many people, drawn by python -m training.datasets.faces
   counterfactual              identity, pose, expression and mouth of four people, exact target: generator and
                               image encoders tuned together, from --init JOINT and --init each encoder
   editor_gan, reposer_gan     weak discriminators on mouth and eyes, detail of the right strength; last, from
@@ -44,7 +41,6 @@ other recipes:
   sync                        the paper's first stage: content and audio encoder agree, by contrast
   self_driven                 the paper's reconstruction, for comparison; any generator (--model paper)
   self_driven_face            the same with the re-poser held as --init brings it (training.comparison)
-  pose_correction             landmarks' share of a pose encoder that sees masked heads and reads landmarks
   distil                      a smaller model (--model) learns from --teacher CHECKPOINT
 
 A run resumes from its folder; Ctrl-C saves and stops. TensorBoard: tensorboard --logdir RUN/events
@@ -68,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--real", type=Path, help="pseudo-labelled real frames for the image encoders (.npz)")
     parser.add_argument(
-        "--faces", type=Path, metavar="DIR", help="many people, from training.datasets.faces: for the pose"
+        "--faces", type=Path, metavar="DIR", help="many people, from training.datasets.faces: for encoders"
     )
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="whom distil learns from")
     parser.add_argument("--model", choices=MODELS, help="sizes of the model (default: the recipe's)")

@@ -20,9 +20,6 @@ Objective = Literal[
     "pose",
     "expression",
     "content",
-    "pose_correction",
-    "expression_correction",
-    "content_correction",
     "audio",
 ]
 
@@ -248,28 +245,6 @@ def content_encoder() -> TrainConfig:
     return replace(expression_encoder(), name="content_encoder", objective="content")
 
 
-def pose_correction() -> TrainConfig:
-    """What the tracked landmarks add to the pose encoder's image; from --init POSE_ENCODER."""
-    return replace(
-        pose_encoder(),
-        name="pose_correction",
-        objective="pose_correction",
-        steps=4000,
-        batch_size=256,
-        learning_rate=4e-3,
-        warmup_steps=400,
-        hold_share=0.0,
-    )
-
-
-def expression_correction() -> TrainConfig:
-    return replace(pose_correction(), name="expression_correction", objective="expression_correction")
-
-
-def content_correction() -> TrainConfig:
-    return replace(pose_correction(), name="content_correction", objective="content_correction")
-
-
 def audio_encoder() -> TrainConfig:
     return replace(pose_encoder(), name="audio_encoder", objective="audio", steps=4000, batch_size=128)
 
@@ -281,9 +256,6 @@ RECIPES = {
         pose_encoder,
         expression_encoder,
         content_encoder,
-        pose_correction,
-        expression_correction,
-        content_correction,
         audio_encoder,
         editor,
         reposer,

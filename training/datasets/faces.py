@@ -1,10 +1,11 @@
-"""A few frames each of many people's faces: what the pose encoder and the encoders' corrections learn from.
+"""A few frames each of many people's faces: what the image encoders learn from.
 
 `python -m training.datasets.faces --out DIR [--people N]`
 
 Triples show few people often; how far a face tracker errs belongs to the person, so here are many people
-seldom. Every chunk `people_SEED.npz` holds the frames of 50 people as a webcam's crop would show them, what
-MediaPipe reads in them, and the truth. About half a second of one core per person.
+seldom. A chunk is the frames of 50 people in which a face was tracked, as a webcam's crop would show them
+(`people_SEED.npy`, which is mapped and not read, so that processes share it), what MediaPipe reads in them
+and the truth (`people_SEED.npz`). About a tenth of a second of one core per frame.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ from tqdm import tqdm
 from engine.errors import BadMediaError
 from gcavt.preprocessing import landmarks_68_from_478
 from training.datasets.placement import normal_pose
+from training.datasets.real_frames import RealFrame
 from training.datasets.render import draw_pose, placement
 from training.objectives.encoders import over_background, random_background
 from training.prepare.track import open_landmarker, read_landmarks
@@ -41,12 +44,12 @@ PEOPLE_PER_CHUNK = 50
 FRAMES_PER_PERSON = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class FaceChunk:
-    """T frames. Landmarks are in pixels whose centres are whole numbers."""
+LABELS = ("tracked", "exact", "pose", "expression", "mouth", "identity")
 
-    image: NDArray[np.uint8]
-    """(T, 256, 256, 3), RGB, over a background."""
+
+class Faces:
+    """The frames of a folder. Landmarks are in pixels whose centres are whole numbers."""
+
     tracked: NDArray[np.float32]
     """(T, 68, 2) as MediaPipe reads them."""
     exact: NDArray[np.float32]
@@ -60,36 +63,52 @@ class FaceChunk:
     identity: NDArray[np.int64]
     """(T,) the person's seed."""
 
-
-class Faces:
-    """The chunks of a folder, read one at a time. Frames in which no face was tracked are left out."""
-
     def __init__(self, folder: Path) -> None:
-        self.paths = sorted(folder.glob("people_*.npz"))
-        if not self.paths:
+        paths = sorted(folder.glob("people_*.npz"))
+        if not paths:
             raise BadMediaError(f"no people in {folder}: render them with python -m training.datasets.faces")
+        labels: dict[str, list[NDArray[np.generic]]] = {name: [] for name in LABELS}
+        self.image: list[NDArray[np.uint8]] = []
+        """T pictures (256, 256, 3), RGB, over a background."""
+        for path in paths:
+            self.image += list(np.load(path.with_suffix(".npy"), mmap_mode="r"))
+            with np.load(path) as arrays:
+                for name in LABELS:
+                    labels[name].append(arrays[name])
+        for name, values in labels.items():
+            setattr(self, name, np.concatenate(values))
+        order = np.argsort(self.identity, kind="stable")
+        starts = np.flatnonzero(np.diff(self.identity[order], prepend=-1))
+        self.people = np.split(order, starts[1:])
+        """The rows of each person's frames."""
 
-    def chunks(self) -> Iterator[FaceChunk]:
-        for path in self.paths:
-            yield read_chunk(path)
+    def __len__(self) -> int:
+        return len(self.image)
 
-
-def read_chunk(path: Path) -> FaceChunk:
-    with np.load(path) as arrays:
-        found = np.isfinite(arrays["tracked"][:, 0, 0])
-        values = {name: arrays[name][found] for name in arrays.files}
-    return FaceChunk(**values)
+    def frame(self, row: int | np.integer) -> RealFrame:
+        labels = self.tracked[row], self.pose[row], self.expression[row], self.mouth[row]
+        return RealFrame(np.asarray(self.image[row]), *labels, exact_68=self.exact[row])
 
 
 def render_chunk(path: Path, first_seed: int, people: int, frames: int, landmarker: FaceLandmarker) -> None:
+    """Render so many people from a seed on; the labels go to `path`, last, the pictures beside them."""
     rows: dict[str, list[NDArray[np.generic]]] = {}
     for seed in range(first_seed, first_seed + people):
         for row in _frames(seed, frames, landmarker):
             for name, value in row.items():
                 rows.setdefault(name, []).append(value)
+    arrays = {name: np.stack(values) for name, values in rows.items()}
+    with _written_whole(path.with_suffix(".npy")) as file:
+        np.save(file, arrays.pop("image"))
+    with _written_whole(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
-        np.savez(file, **{name: np.stack(values) for name, values in rows.items()})  # type: ignore[arg-type]
+        yield file
     os.replace(partial, path)
 
 
@@ -104,9 +123,12 @@ def _frames(seed: int, frames: int, landmarker: FaceLandmarker) -> Iterator[dict
         render = renderer.render(np.clip(expression + mouth, 0, 1), pose)
         behind = random_background(rng)
         image = over_background(through_lens(render.image), through_lens(render.alpha), behind)
+        tracked = read_landmarks(landmarker, image)
+        if not np.isfinite(tracked).all():
+            continue
         yield {
             "image": image,
-            "tracked": read_landmarks(landmarker, image),
+            "tracked": tracked,
             "exact": landmarks_68_from_478(truth.landmarks(render)) - np.float32(0.5),
             "pose": normal_pose(pose, position),
             "expression": expression,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from gcavt.edit_repose import EditReposeGenerator
 from gcavt.model import Gcavt
 from training.datasets.triples import NO_DEPTH, Triples
 from training.objectives.counterfactual import CounterfactualStage
-from training.objectives.driving import Driver
 from training.objectives.edit_repose import EditorStage, JointStage, ReposerStage
 from training.objectives.gan import EditorGanStage, GanStage, ReposerGanStage
 from training.objectives.objective import Objective
@@ -62,31 +61,22 @@ def build_objective(
         from training.objectives.sync import SyncStage
 
         return SyncStage(config, data)
+    if faces is not None and config.objective in ("pose", "expression", "content"):
+        return _from_many_people(config, model_config, faces, real)
     if config.objective == "pose" and isinstance(model_config.pose, FacePoseEncoderConfig):
-        from training.datasets.faces import Faces
-        from training.datasets.real_frames import RealFrames
-        from training.objectives.face_pose import FacePoseStage
-
-        if faces is None:
-            raise BadMediaError(
-                "this pose encoder learns from many people: draw them with python -m "
-                "training.datasets.faces and name their folder by --faces"
-            )
-        return FacePoseStage(Faces(faces), config, model_config, RealFrames(real) if real else None)
+        raise BadMediaError(
+            "this pose encoder learns from many people: draw them with python -m training.datasets.faces and "
+            "name their folder by --faces"
+        )
     if triples is None:
         triples = Triples(data)
-    encoder = config.objective.removesuffix("_correction")
-    if encoder in ("pose", "expression", "content"):
-        from training.datasets.faces import Faces
+    if config.objective in ("pose", "expression", "content"):
         from training.datasets.real_frames import RealFrames
-        from training.objectives.correction import CorrectionStage
         from training.objectives.encoders import ImageEncoderStage
 
-        real_frames = RealFrames(real) if real else None
-        images = ImageEncoderStage(triples, config, model_config, cast(Driver, encoder), real_frames)
-        if encoder == config.objective:
-            return images
-        return CorrectionStage(images, Faces(faces) if faces else None)
+        return ImageEncoderStage(
+            triples, config, model_config, config.objective, RealFrames(real) if real else None
+        )
     if config.objective == "distil":
         from training.objectives.distil import DistilStage
 
@@ -97,6 +87,22 @@ def build_objective(
         if isinstance(fresh_model.generator, EditReposeGenerator):
             start_from_mean_geometry(fresh_model, Triples(data))
     return STAGES[config.objective](triples, config, model_config)
+
+
+def _from_many_people(
+    config: TrainConfig, model_config: GcavtConfig, folder: Path, real: Path | None
+) -> Objective:
+    from training.datasets.faces import Faces
+    from training.datasets.real_frames import RealFrames
+    from training.objectives.face_coefficients import FaceCoefficientStage
+    from training.objectives.face_pairs import FacePairs
+    from training.objectives.face_pose import FacePoseStage
+
+    pairs = FacePairs(Faces(folder), RealFrames(real) if real else None, config.real_share)
+    if config.objective == "pose":
+        return FacePoseStage(pairs, model_config)
+    encoder = cast(Literal["expression", "content"], config.objective)
+    return FaceCoefficientStage(pairs, model_config, encoder)
 
 
 def start_from_mean_geometry(model: Gcavt, triples: Triples, every: int = 11) -> None:

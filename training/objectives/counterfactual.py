@@ -38,7 +38,7 @@ class CounterfactualStage(JointStage):
 
     def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
         super().__init__(triples, config, model_config)
-        self.reader = EncoderReader(triples, config, model_config)
+        self.reader = EncoderReader(model_config)
         self.people = DriverPeople(triples, self.train_index, config.driver_people, config.seed)
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:

@@ -48,8 +48,8 @@ class DistilStage(PortraitStage):
         self.teacher.load_state_dict({k: v.float() for k, v in checkpoint.tensors.items()})
         self.teacher.eval().requires_grad_(False)
         self.is_free = checkpoint.provenance.get("code_space") == "free"
-        self.teacher_reader = EncoderReader(triples, config, checkpoint.config)
-        self.student_reader = EncoderReader(triples, config, model_config)
+        self.teacher_reader = EncoderReader(checkpoint.config)
+        self.student_reader = EncoderReader(model_config)
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         joined = cast(Gcavt, model)

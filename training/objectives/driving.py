@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -17,18 +17,18 @@ from training.datasets.placement import rendered_pose
 from training.datasets.triples import Triples
 from training.objectives.encoders import (
     Image,
-    ImageEncoderStage,
+    ImageEncoder,
+    encoder_inputs,
     over_background,
     random_background,
     stacked,
 )
-from training.recipes import TrainConfig
 from training.synthetic import truth
 from training.synthetic.camera import through_lens
 from training.synthetic.identity import Identity, Scene
 from training.synthetic.renderer import Renderer
 
-Driver = Literal["pose", "expression", "content"]
+Driver = ImageEncoder
 DRIVERS: tuple[Driver, ...] = ("pose", "expression", "content")
 Floats = NDArray[np.float32]
 
@@ -51,18 +51,20 @@ class Frame(NamedTuple):
 class EncoderReader:
     """The image encoders' inputs, augmented as their own stages do it, and the codes read from them."""
 
-    def __init__(self, triples: Triples, config: TrainConfig, model_config: GcavtConfig) -> None:
-        self.stages = {name: ImageEncoderStage(triples, config, model_config, name) for name in DRIVERS}
+    def __init__(self, model_config: GcavtConfig) -> None:
+        self.model_config = model_config
 
     def inputs(
         self, driver: Driver, frames: Sequence[Frame], rng: np.random.Generator, *, augmented: bool = True
     ) -> tuple[Tensor, ...]:
         """What one encoder sees of each frame, over a random background."""
-        stage = self.stages[driver]
         shown = [over_background(frame.image, frame.alpha, random_background(rng)) for frame in frames]
+        drawn_by = rng if augmented else None
         return stacked(
             [
-                stage.network_inputs(image, frame.landmarks_68 - np.float32(0.5), rng, augmented=augmented)
+                encoder_inputs(
+                    driver, self.model_config, image, frame.landmarks_68 - np.float32(0.5), drawn_by
+                )
                 for image, frame in zip(shown, frames, strict=True)
             ]
         )

@@ -30,7 +30,10 @@ TRACKED_SHARE = 0.6
 TURN_DEG = 8.0
 """How far a rendered head is turned, beyond the pose it was rendered in, for the pose encoder."""
 
+MOUTH_TURN_DEG = 8.0
+
 Image = NDArray[np.uint8]
+ImageEncoder = Literal["pose", "expression", "content"]
 Inputs = tuple[NDArray[np.float32], ...]
 """What one encoder sees of one frame, in the order of its arguments."""
 
@@ -43,7 +46,7 @@ class ImageEncoderStage:
         triples: Triples,
         config: TrainConfig,
         model_config: GcavtConfig,
-        encoder: Literal["pose", "expression", "content"],
+        encoder: ImageEncoder,
         real_frames: RealFrames | None = None,
     ) -> None:
         self.triples = triples
@@ -85,7 +88,7 @@ class ImageEncoderStage:
 
     def real_sample(self, frame: RealFrame, rng: np.random.Generator) -> tuple[Inputs, NDArray[np.float32]]:
         """Augmented inputs and code of a real frame."""
-        inputs = self.network_inputs(frame.image, frame.landmarks_68, rng, augmented=True)
+        inputs = self._inputs(frame, rng, augmented=True)
         if self.encoder == "pose":
             return inputs, code_space.pose_code(frame.pose_6)
         weights = frame.expression_52 if self.encoder == "expression" else frame.mouth_52
@@ -93,9 +96,7 @@ class ImageEncoderStage:
 
     def batch(self, index: NDArray[np.integer], rng: np.random.Generator, *, augmented: bool) -> Batch:
         frames = self._rendered(index, rng, augmented=augmented)
-        samples = [
-            self.network_inputs(frame.image, frame.landmarks_68, rng, augmented=augmented) for frame in frames
-        ]
+        samples = [self._inputs(frame, rng, augmented=augmented) for frame in frames]
         batch: Batch = {"inputs": stacked(samples)}
         if self.encoder == "pose":
             batch["code"] = torch.from_numpy(code_space.pose_code(np.stack([f.pose_6 for f in frames])))
@@ -130,6 +131,11 @@ class ImageEncoderStage:
             return frames
         return [varied(frame, rng, TURN_DEG) for frame in frames]
 
+    def _inputs(self, frame: RealFrame, rng: np.random.Generator, *, augmented: bool) -> Inputs:
+        return encoder_inputs(
+            self.encoder, self.model_config, frame.image, frame.landmarks_68, rng if augmented else None
+        )
+
     def _landmarks(
         self, index: NDArray[np.integer], rng: np.random.Generator, tracked_share: float
     ) -> NDArray[np.float32]:
@@ -141,44 +147,6 @@ class ImageEncoderStage:
             return true
         use = (rng.random(len(index)) < tracked_share) & np.isfinite(tracked[:, 0, 0])
         return np.where(use[:, None, None], tracked, true)
-
-    def network_inputs(
-        self, image: Image, landmarks_68: NDArray[np.float32], rng: np.random.Generator, *, augmented: bool
-    ) -> Inputs:
-        """What the engine makes of a webcam's frame (256 px, opaque) for this encoder: image (3, S, S) in
-        [0, 1], and for a pose encoder that reads landmarks those (136,).
-
-        Landmarks are in pixels whose centres are whole numbers.
-        """
-        if augmented:
-            image = through_webcam(image, rng)
-            jitter = rng.normal(0, LANDMARK_JITTER_PX, landmarks_68.shape)
-            landmarks_68 = landmarks_68 + jitter.astype(np.float32)
-        config = self.model_config
-        if self.encoder == "pose":
-            picture = preprocessing.pose_input(
-                image, landmarks_68, config.pose.input_px, config.pose.face_zoom
-            )
-        elif self.encoder == "expression":
-            expression = config.expression
-            picture = preprocessing.expression_input(
-                image, landmarks_68, expression.input_px, expression.face_zoom
-            )
-        else:
-            turn = float(rng.uniform(-8, 8)) if augmented else 0.0
-            picture = preprocessing.mouth_crop(image, landmarks_68, config.mouth_px, rotation_deg=turn)
-        if augmented:
-            picture = without_identity(picture, rng)
-        inputs: Inputs = (preprocessing.to_network(picture),)
-        encoder = {"pose": config.pose, "expression": config.expression, "content": config.content}[
-            self.encoder
-        ]
-        if encoder.reads_landmarks:
-            described = (
-                preprocessing.pose_landmarks if self.encoder == "pose" else preprocessing.face_landmarks
-            )
-            inputs += (described(landmarks_68),)
-        return inputs
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         encoder = getattr(cast(Gcavt, model), f"{self.encoder}_encoder")
@@ -205,6 +173,44 @@ class ImageEncoderStage:
         if self.encoder == "pose":
             return pose_figures(code, truth)
         return weight_figures(code_space.expression_weights(code), truth, self.active)
+
+
+def encoder_inputs(
+    encoder: ImageEncoder,
+    model_config: GcavtConfig,
+    image: Image,
+    landmarks_68: NDArray[np.float32],
+    rng: np.random.Generator | None,
+    jitter_px: float = LANDMARK_JITTER_PX,
+) -> Inputs:
+    """What the engine makes of a webcam's frame (256 px, opaque) for an encoder: image (3, S, S) in [0, 1],
+    and for an encoder that reads landmarks those (136,). Augmented where there is an rng.
+
+    Landmarks are in pixels whose centres are whole numbers; jitter_px is their noise's standard deviation.
+    """
+    turn_deg = 0.0
+    if rng is not None:
+        image = through_webcam(image, rng)
+        landmarks_68 = landmarks_68 + rng.normal(0, jitter_px, landmarks_68.shape).astype(np.float32)
+        turn_deg = float(rng.uniform(-MOUTH_TURN_DEG, MOUTH_TURN_DEG))
+    if encoder == "pose":
+        pose = model_config.pose
+        picture = preprocessing.pose_input(image, landmarks_68, pose.input_px, pose.face_zoom)
+    elif encoder == "expression":
+        expression = model_config.expression
+        picture = preprocessing.expression_input(
+            image, landmarks_68, expression.input_px, expression.face_zoom
+        )
+    else:
+        picture = preprocessing.mouth_crop(image, landmarks_68, model_config.mouth_px, rotation_deg=turn_deg)
+    if rng is not None:
+        picture = without_identity(picture, rng)
+    inputs: Inputs = (preprocessing.to_network(picture),)
+    if getattr(model_config, encoder).reads_landmarks:
+        is_pose = encoder == "pose"
+        describe = preprocessing.pose_landmarks if is_pose else preprocessing.face_landmarks
+        inputs += (describe(landmarks_68),)
+    return inputs
 
 
 def stacked(samples: Sequence[Inputs]) -> tuple[Tensor, ...]:

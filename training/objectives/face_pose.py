@@ -15,21 +15,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.errors import BadMediaError
 from gcavt import code_space, preprocessing
 from gcavt.augmentation import through_webcam, without_identity
 from gcavt.config import LANDMARK_NUMBERS, EditReposeGeneratorConfig, FacePoseEncoderConfig, GcavtConfig
 from gcavt.edit_repose import rotation_matrix
 from gcavt.face_pose_encoder import FacePoseEncoder
 from gcavt.model import Gcavt
-from training.datasets.faces import Faces
-from training.datasets.real_frames import RealFrame, RealFrames, varied
+from training.datasets.real_frames import RealFrame
+from training.objectives.face_pairs import FacePairs
 from training.objectives.objective import Batch
-from training.recipes import TrainConfig
 from training.synthetic.head_pack import Material, load_head_pack
 
-HELD_OUT_PEOPLE = 40
-"""A quarter of them, where there are less than four times as many."""
 JITTER_PX = 0.5
 """Standard deviation of the noise on tracked landmarks, of 256 px: where the window lies varies, too."""
 TURN_DEG = 10.0
@@ -41,31 +37,14 @@ _HEAD_POINTS = 120
 
 
 class FacePoseStage:
-    """Pairs of frames of one person: what a person's look makes wrong is the same in both, and their motion
-    must be right."""
+    """Both frames of a pair must be where they are, and their motion must be right."""
 
-    def __init__(
-        self, faces: Faces, config: TrainConfig, model_config: GcavtConfig, real_frames: RealFrames | None
-    ) -> None:
+    def __init__(self, pairs: FacePairs, model_config: GcavtConfig) -> None:
         pose = model_config.pose
         if not isinstance(pose, FacePoseEncoderConfig):
             raise ValueError(f"the pose encoder of {model_config.name} does not see the face")
         self.pose = pose
-        self.real_frames = real_frames
-        self.real_share = config.real_share if real_frames is not None else 0.0
-        chunks = list(faces.chunks())
-        self.image = [image for chunk in chunks for image in chunk.image]
-        self.tracked, self.exact, self.truth, self.expression, self.mouth, identity = (
-            np.concatenate([getattr(chunk, name) for chunk in chunks])
-            for name in ("tracked", "exact", "pose", "expression", "mouth", "identity")
-        )
-        people = np.unique(identity)
-        rows = [np.flatnonzero(identity == person) for person in people]
-        rows = [row for row in rows if len(row) > 1]
-        if len(rows) < 2:
-            raise BadMediaError("pose is learnt from pairs of frames of at least two people")
-        held_out = min(HELD_OUT_PEOPLE, (len(rows) + 3) // 4)
-        self.people, self.held_out = rows[:-held_out], rows[-held_out:]
+        self.pairs = pairs
         self.points = head_points()
         self.landmarks = nn.Linear(pose.features, LANDMARK_NUMBERS)
 
@@ -73,19 +52,7 @@ class FacePoseStage:
         return (cast(Gcavt, model).pose_encoder, self.landmarks)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> Batch:
-        real = round(batch_size * self.real_share / 2)
-        samples = []
-        for _ in range(batch_size // 2 - real):
-            for row in rng.choice(self.people[rng.integers(len(self.people))], 2, replace=False):
-                samples.append(self._sample(varied(self._frame(row), rng, TURN_DEG), rng))
-        for _ in range(real):
-            assert self.real_frames is not None
-            samples += [self._sample(frame, rng) for frame in self.real_frames.draw_pair(rng)]
-        return _batch(samples)
-
-    def _frame(self, row: int | np.integer) -> RealFrame:
-        labels = self.truth[row], self.expression[row], self.mouth[row]
-        return RealFrame(self.image[row], self.tracked[row], *labels, exact_68=self.exact[row])
+        return _batch([self._sample(frame, rng) for frame in self.pairs.draw(rng, batch_size, TURN_DEG)])
 
     def _sample(self, frame: RealFrame, rng: np.random.Generator | None) -> tuple[NDArray[np.float32], ...]:
         image, tracked = frame.image, frame.landmarks_68
@@ -136,8 +103,8 @@ class FacePoseStage:
         """Of people held out, seen plainly: mean absolute errors, and the error's spread within a person."""
         encoder = cast(Gcavt, model).pose_encoder
         errors, within, shown = [], [], []
-        for rows in self.held_out:
-            batch = _batch([self._sample(self._frame(row), None) for row in rows])
+        for rows in self.pairs.held_out:
+            batch = _batch([self._sample(self.pairs.faces.frame(row), None) for row in rows])
             code = encoder(batch["image"], batch["landmarks"])
             off = self.projected(code) - self.projected(batch["code"])
             shown.append((off - off.mean(0)).square().sum(2).mean().sqrt())

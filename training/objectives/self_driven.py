@@ -52,7 +52,7 @@ class SelfDrivenStage(PortraitStage):
                 "self-driven, a pose encoder that sees the face would let the face through: take lite_masked"
             )
         super().__init__(triples, config, model_config)
-        self.reader = EncoderReader(triples, config, model_config)
+        self.reader = EncoderReader(model_config)
 
     def trained_modules(self, model: nn.Module) -> Iterable[nn.Module]:
         joined = cast(Gcavt, model)

@@ -1,4 +1,4 @@
-"""Rendered people enough to hold twelve out: three of them, each under five names."""
+"""Rendered people enough to hold twelve out (three of them, each under five names), and some seen seldom."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import SEEDS
+from training.datasets.faces import render_chunk
 from training.datasets.triples import Triples
+from training.prepare.track import open_landmarker
 
 NAMES_EACH = 5
 
@@ -31,3 +33,11 @@ def many(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def triples(many: Path) -> Triples:
     return Triples(many)
+
+
+@pytest.fixture(scope="session")
+def faces_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faces")
+    with open_landmarker() as landmarker:
+        render_chunk(folder / "people_020000.npz", 20_000, 3, 4, landmarker)
+    return folder

@@ -11,11 +11,11 @@ from engine.errors import BadMediaError
 from gcavt.config import FacePoseEncoderConfig, GcavtConfig
 from gcavt.model import Gcavt
 from gcavt.preprocessing import MESH_OF_IBUG_68, pose_landmarks
-from training.datasets.faces import Faces, render_chunk
+from training.datasets.faces import Faces
 from training.datasets.real_frames import MIRRORED_LANDMARK, RealFrame, varied
 from training.objectives.build import build_objective
+from training.objectives.face_pairs import FacePairs
 from training.objectives.face_pose import WINDOW_UNIT_PX, FacePoseStage
-from training.prepare.track import open_landmarker
 from training.recipes import RECIPES, TrainConfig
 from training.synthetic.head_pack import load_head_pack
 
@@ -25,26 +25,18 @@ SMALL = replace(
 CONFIG: TrainConfig = replace(RECIPES["pose_encoder"](), batch_size=8)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("faces")
-    with open_landmarker() as landmarker:
-        render_chunk(folder / "people_020000.npz", 20_000, 3, 4, landmarker)
-    return folder
-
-
 @pytest.fixture
-def stage(folder: Path) -> FacePoseStage:
+def stage(faces_folder: Path) -> FacePoseStage:
     torch.manual_seed(0)
-    return FacePoseStage(Faces(folder), CONFIG, SMALL, None)
+    return FacePoseStage(FacePairs(Faces(faces_folder), None, 0.25), SMALL)
 
 
 def test_a_batch_holds_pairs_of_one_person_who_is_not_held_out(stage: FacePoseStage) -> None:
     batch = stage.draw(np.random.default_rng(0), 8)
     assert batch["image"].shape == (8, 3, 48, 48)
     assert batch["landmarks"].shape == batch["exact"].shape == (8, 136)
-    assert len(stage.people) == 2 and len(stage.held_out) == 1
-    assert not set(np.concatenate(stage.people)) & set(np.concatenate(stage.held_out))
+    assert len(stage.pairs.people) == 2 and len(stage.pairs.held_out) == 1
+    assert not set(np.concatenate(stage.pairs.people)) & set(np.concatenate(stage.pairs.held_out))
 
 
 def test_an_average_head_in_the_true_pose_lies_where_the_landmarks_are(stage: FacePoseStage) -> None:
@@ -53,8 +45,8 @@ def test_an_average_head_in_the_true_pose_lies_where_the_landmarks_are(stage: Fa
     at = fine[pack.landmark_vertices_468[MESH_OF_IBUG_68]] - np.array([0, 6.75, 0.25])
     stage.points = torch.from_numpy(at.astype(np.float32))
     rng = np.random.default_rng(1)
-    for row in range(len(stage.image)):
-        frame = varied(stage._frame(row), rng, 15.0)
+    for row in range(len(stage.pairs.faces)):
+        frame = varied(stage.pairs.faces.frame(row), rng, 15.0)
         sample = stage._sample(frame, None)
         projected = stage.projected(torch.from_numpy(sample[2])[None])[0].numpy() + 127.5
         assert frame.exact_68 is not None
@@ -64,7 +56,7 @@ def test_an_average_head_in_the_true_pose_lies_where_the_landmarks_are(stage: Fa
 
 
 def test_exact_landmarks_vary_with_the_picture(stage: FacePoseStage) -> None:
-    frame = stage._frame(0)
+    frame = stage.pairs.faces.frame(0)
     same = RealFrame(
         frame.image, frame.landmarks_68, frame.pose_6, frame.expression_52, frame.mouth_52, frame.landmarks_68
     )
@@ -91,10 +83,10 @@ class Oracle(nn.Module):
 def test_figures_of_one_who_knows_and_of_one_who_is_always_wrong_by_the_same(
     stage: FacePoseStage, off: float
 ) -> None:
-    rows = range(len(stage.image))
+    faces = stage.pairs.faces
     codes = {
-        pose_landmarks(stage.tracked[row]).tobytes(): stage._sample(stage._frame(row), None)[2]
-        for row in rows
+        pose_landmarks(faces.tracked[row]).tobytes(): stage._sample(faces.frame(row), None)[2]
+        for row in range(len(faces))
     }
     model = Gcavt(SMALL)
     model.pose_encoder = Oracle(codes, off)  # type: ignore[assignment]
@@ -121,9 +113,9 @@ def test_it_learns_the_frames_that_it_is_shown(stage: FacePoseStage) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_without_many_people_it_says_where_to_get_them(tmp_path: Path, folder: Path) -> None:
+def test_without_many_people_it_says_where_to_get_them(tmp_path: Path, faces_folder: Path) -> None:
     with pytest.raises(BadMediaError, match="training.datasets.faces"):
         build_objective(CONFIG, SMALL, tmp_path)
-    assert isinstance(build_objective(CONFIG, SMALL, tmp_path, faces=folder), FacePoseStage)
+    assert isinstance(build_objective(CONFIG, SMALL, tmp_path, faces=faces_folder), FacePoseStage)
     with pytest.raises(ValueError, match="does not see the face"):
-        FacePoseStage(Faces(folder), CONFIG, GcavtConfig.tiny(), None)
+        FacePoseStage(FacePairs(Faces(faces_folder), None, 0), GcavtConfig.tiny())
