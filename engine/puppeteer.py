@@ -240,7 +240,8 @@ class Puppeteer:
     def _expression_code(self, crop_HWC: Image, landmarks_68: Points) -> Code:
         expression = self._config.expression
         image = expression_input(crop_HWC, landmarks_68, expression.input_px, expression.face_zoom)
-        landmarks = face_landmarks(landmarks_68) if expression.reads_landmarks else None
+        describe = pose_landmarks if self._config.expression_landmarks == "pose_landmarks" else face_landmarks
+        landmarks = describe(landmarks_68) if expression.reads_landmarks else None
         return self._code("expression", image, landmarks)
 
     def content_code_from_mel(self, window_80x20: NDArray[np.float32]) -> Code:

@@ -54,6 +54,8 @@ class ResNetSEEncoderConfig:
     """L2-normalise the code and multiply it by 16, so that both content encoders drive one generator."""
     reads_landmarks: bool = False
     """Correct what the image says by the face's 68 tracked landmarks."""
+    looked_up: int = 0
+    """Features from what its first stage finds about those landmarks (`gcavt.backbones.landmark_lookup`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,10 @@ class FaceEncoderConfig(ResNetSEEncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FacePoseEncoderConfig(FaceEncoderConfig):
+class FacePoseEncoderConfig(ResNetSEEncoderConfig):
     """A pose encoder that sees the whole face and its surroundings (`gcavt.face_pose_encoder`)."""
+
+    input_px: int = 128
 
     widths: tuple[int, int, int, int] = (16, 32, 64, 128)
     stem: Literal["conv3x3", "conv7x7_stride2"] = "conv7x7_stride2"
@@ -156,6 +160,12 @@ class GcavtConfig:
                 raise ValueError(f"{key} must be positive, got {getattr(self, key)}")
 
     @property
+    def expression_landmarks(self) -> Literal["pose_landmarks", "face_landmarks"]:
+        """How the expression encoder is told of landmarks: by the function of that name."""
+        is_looked_up = isinstance(self.expression, FaceEncoderConfig) and self.expression.looked_up > 0
+        return "pose_landmarks" if is_looked_up else "face_landmarks"
+
+    @property
     def code_dim(self) -> int:
         """Width of the joined code (identity, pose, expression, content): 1036 in the paper."""
         return self.identity_dim + self.pose_dim + self.expression_dim + self.content_dim
@@ -175,10 +185,18 @@ class GcavtConfig:
             ),
             pose=FacePoseEncoderConfig(),
             expression=FaceEncoderConfig(
-                widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial", reads_landmarks=True
+                widths=(16, 32, 64, 128),
+                stem="conv7x7_stride2",
+                pooling="spatial",
+                reads_landmarks=True,
+                looked_up=128,
             ),
             content=ResNetSEEncoderConfig(
-                widths=(16, 32, 64, 128), stem="conv7x7_stride2", pooling="spatial", reads_landmarks=True
+                widths=(16, 32, 64, 128),
+                stem="conv7x7_stride2",
+                pooling="spatial",
+                reads_landmarks=True,
+                looked_up=128,
             ),
             audio=ResNetSEEncoderConfig(widths=(16, 32, 64, 128), pooling="attention"),
             generator=EditReposeGeneratorConfig(),

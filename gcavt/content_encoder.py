@@ -1,6 +1,9 @@
 """E_c: what the mouth says, seen. A ResNetSE34 over the mouth crop of one frame."""
 
-from gcavt.backbones.landmark_correction import CorrectedEncoder
+from torch import Tensor
+
+from gcavt.backbones.landmark_correction import CorrectedEncoder, lookup_of
+from gcavt.backbones.landmark_lookup import points_in_mouth_crop
 from gcavt.backbones.resnet_se import ResNetSE34
 from gcavt.config import GcavtConfig
 
@@ -21,4 +24,8 @@ class ContentEncoder(CorrectedEncoder):
             code_dim=config.content_dim,
             is_normalised=config.content.normalise,
             reads_landmarks=config.content.reads_landmarks,
+            local=lookup_of(config.content),
         )
+
+    def points_in_image(self, landmarks: Tensor) -> Tensor:
+        return points_in_mouth_crop(landmarks)

@@ -30,7 +30,7 @@ class DrivingSources(NamedTuple):
     mel_window: Tensor
     """(B, 1, mel_bands, mel_frames)"""
     pose_landmarks: Tensor | None = None
-    """(B, 136), where the pose encoder reads landmarks."""
+    """(B, 136), where the pose encoder reads landmarks, or the expression encoder looks things up there."""
     face_landmarks: Tensor | None = None
     """(B, 136), where the expression and the content encoder do."""
 
@@ -72,7 +72,9 @@ class Gcavt(nn.Module):
         """
         identity = self.identity_encoder.average(sources.portrait_images)
         pose: Tensor = self.pose_encoder(sources.pose_image, sources.pose_landmarks)
-        expression: Tensor = self.expression_encoder(sources.expression_image, sources.face_landmarks)
+        expression: Tensor = self.expression_encoder(
+            sources.expression_image, getattr(sources, self.config.expression_landmarks)
+        )
         visual: Tensor = self.content_encoder(sources.mouth_image, sources.face_landmarks)
         audio: Tensor = self.audio_encoder(sources.mel_window)
         shared = (torch.cat([code, code]) for code in (identity, pose, expression))

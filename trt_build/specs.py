@@ -98,7 +98,7 @@ def _encoders(config: GcavtConfig) -> list[EngineSpec]:
             name="expression_encoder",
             inputs=_tensors(
                 expression_image=(3, expression_px, expression_px),
-                **_landmarks("face_landmarks", is_read=config.expression.reads_landmarks),
+                **_landmarks(config.expression_landmarks, is_read=config.expression.reads_landmarks),
             ),
             outputs=_tensors(expression_code=(config.expression_dim,)),
         ),

@@ -177,7 +177,7 @@ def _pose_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:
         side_px=side_px,
         crop_from_picture=_zoomed(landmarks_68, side_px, face_zoom) if sees_face else None,
         mask_HW=None if sees_face else pose_mask(landmarks_68, side_px),
-        landmarks={"pose_landmarks": pose_landmarks(landmarks_68)} if config.pose.reads_landmarks else {},
+        landmarks=_told("pose_landmarks", landmarks_68, is_read=config.pose.reads_landmarks),
     )
 
 
@@ -189,7 +189,7 @@ def _expression_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:
         side_px=side_px,
         crop_from_picture=None if face_zoom == 1.0 else _zoomed(landmarks_68, side_px, face_zoom),
         mask_HW=expression_mask(landmarks_68, side_px, face_zoom),
-        landmarks=_face_landmarks(landmarks_68, is_read=config.expression.reads_landmarks),
+        landmarks=_told(config.expression_landmarks, landmarks_68, is_read=config.expression.reads_landmarks),
     )
 
 
@@ -207,12 +207,13 @@ def _mouth_cut(landmarks_68: Points, config: GcavtConfig) -> Cut:
         side_px=config.mouth_px,
         crop_from_picture=_inverse(window),
         border=Border.REPLICATE,
-        landmarks=_face_landmarks(landmarks_68, is_read=config.content.reads_landmarks),
+        landmarks=_told("face_landmarks", landmarks_68, is_read=config.content.reads_landmarks),
     )
 
 
-def _face_landmarks(landmarks_68: Points, *, is_read: bool) -> dict[str, NDArray[np.float32]]:
-    return {"face_landmarks": face_landmarks(landmarks_68)} if is_read else {}
+def _told(name: str, landmarks_68: Points, *, is_read: bool) -> dict[str, NDArray[np.float32]]:
+    describe = pose_landmarks if name == "pose_landmarks" else face_landmarks
+    return {name: describe(landmarks_68)} if is_read else {}
 
 
 _CUTS: Final[dict[str, Callable[[Points, GcavtConfig], Cut]]] = {

@@ -192,7 +192,8 @@ def encoder_inputs(
     if rng is not None:
         image = through_webcam(image, rng)
         landmarks_68 = landmarks_68 + rng.normal(0, jitter_px, landmarks_68.shape).astype(np.float32)
-        turn_deg = float(rng.uniform(-MOUTH_TURN_DEG, MOUTH_TURN_DEG))
+        if not model_config.content.looked_up:  # else landmarks would lie elsewhere in the crop
+            turn_deg = float(rng.uniform(-MOUTH_TURN_DEG, MOUTH_TURN_DEG))
     if encoder == "pose":
         pose = model_config.pose
         picture = preprocessing.pose_input(image, landmarks_68, pose.input_px, pose.face_zoom)
@@ -207,8 +208,8 @@ def encoder_inputs(
         picture = without_identity(picture, rng)
     inputs: Inputs = (preprocessing.to_network(picture),)
     if getattr(model_config, encoder).reads_landmarks:
-        is_pose = encoder == "pose"
-        describe = preprocessing.pose_landmarks if is_pose else preprocessing.face_landmarks
+        told = {"pose": "pose_landmarks", "expression": model_config.expression_landmarks}
+        describe = getattr(preprocessing, told.get(encoder, "face_landmarks"))
         inputs += (describe(landmarks_68),)
     return inputs
 
